@@ -1,0 +1,113 @@
+"""Interface: a VM's place on a Network. It outlives every container, process and node that ever held it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+from homeport_api.addresses import IpAddress, IpInterface, IpNetwork, MacAddress, VlanId
+from homeport_api.meta import Condition, ObjectMeta
+from homeport_api.network import DnsConfig
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InterfaceKey:
+    """Namespace and name: the identity of an Interface, together with its uid."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Phase(StrEnum):
+    """Reserved whenever there is no active holder."""
+
+    RESERVED = "Reserved"
+    ACTIVE = "Active"
+    MIGRATING = "Migrating"
+
+
+class Role(StrEnum):
+    """What a holder does. At most one is active."""
+
+    ACTIVE = "active"
+    STANDBY = "standby"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One attachment of the Interface on one node. `ifname` is the CNI_IFNAME of the call; `since` is seconds since
+    the epoch. `plugin` and `cni_name` complete the attachment's key, so that a DEL finds exactly its own holder."""
+
+    node: str
+    boot_id: str
+    container_id: str
+    ifname: str
+    role: Role = Role.ACTIVE
+    since: float = 0.0
+    plugin: str = "homeport"
+    cni_name: str = ""
+
+    def __str__(self) -> str:
+        return f"container {self.container_id} ({self.ifname}) on node {self.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedAddress:
+    """A further address the guest may use; `vlan` only on trunks."""
+
+    address: IpAddress
+    vlan: VlanId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceSpec:
+    """As the user wrote it; empty means chosen. An address without a prefix is kept as a /32 or /128 with
+    `bare_addresses` naming it, so that the Network's prefix can be put in its place."""
+
+    network: str
+    addresses: tuple[IpInterface, ...] = ()
+    bare_addresses: tuple[IpAddress, ...] = ()
+    mac: MacAddress | None = None
+    vm: str | None = None
+    interface: str | None = None
+    allowed: tuple[AllowedAddress, ...] = ()
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceStatus:
+    """What is so. `ephemeral` marks an identity that ends with its DEL (a pod that is no VM, a bare container).
+    `orphaned` is the time its VM object went away, from which `reclaimAfter` counts."""
+
+    addresses: tuple[IpInterface, ...] = ()
+    mac: MacAddress | None = None
+    gateway4: IPv4Address | None = None
+    gateway6: IPv6Address | None = None
+    routes: tuple[IpNetwork, ...] = ()
+    dns: DnsConfig = DnsConfig()
+    phase: Phase = Phase.RESERVED
+    epoch: int = 0
+    holders: tuple[Holder, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    pod: str = ""
+    ephemeral: bool = False
+    orphaned: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Namespaced. Owns its addresses and MAC until it is deleted or reclaimed."""
+
+    meta: ObjectMeta
+    spec: InterfaceSpec
+    status: InterfaceStatus = field(default_factory=InterfaceStatus)
+
+    @property
+    def key(self) -> InterfaceKey:
+        return InterfaceKey(self.meta.namespace, self.meta.name)
+
+    @property
+    def active_holder(self) -> Holder | None:
+        return next((holder for holder in self.status.holders if holder.role is Role.ACTIVE), None)

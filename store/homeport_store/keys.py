@@ -1,0 +1,119 @@
+"""Kind to path and back. Pure. The layout is fixed: mixed versions of Homeport share one store.
+
+A segment that could hold a slash or be empty is percent-escaped, so a name can never reach into another's subtree.
+"""
+
+from urllib.parse import quote, unquote
+
+from homeport_api.addresses import IpAddress, L2Domain, MacAddress, MacDomain
+from homeport_api.attachment import AttachmentKey
+from homeport_api.interface import InterfaceKey
+
+PREFIX = "/homeport/v1/"
+NETWORKS = PREFIX + "networks/"
+INTERFACES = PREFIX + "interfaces/"
+INDEX = PREFIX + "index/"
+ADDRESSES = PREFIX + "addresses/"
+MACS = PREFIX + "macs/"
+REST = PREFIX + "rest/"
+ZONES = PREFIX + "zones/"
+ATTACHMENTS = PREFIX + "attachments/"
+REPORTS = PREFIX + "reports/"
+NODES = PREFIX + "nodes/"
+MACHINES = PREFIX + "machines/"
+JOURNAL = PREFIX + "journal/"
+GENERATION = PREFIX + "generation"
+SWEEPER = PREFIX + "sweeper"
+
+_SAFE = ":+@,=~"
+
+
+def escape(segment: str) -> str:
+    """One path segment; the empty one becomes `%`, which no escaped text can be."""
+    return quote(segment, safe=_SAFE) if segment else "%"
+
+
+def unescape(segment: str) -> str:
+    return "" if segment == "%" else unquote(segment)
+
+
+def split(key: str, prefix: str) -> tuple[str, ...]:
+    """The unescaped segments of `key` below `prefix`."""
+    return tuple(unescape(segment) for segment in key.removeprefix(prefix).split("/"))
+
+
+def network(name: str) -> str:
+    return NETWORKS + escape(name)
+
+
+def interface(key: InterfaceKey) -> str:
+    return f"{INTERFACES}{escape(key.namespace)}/{escape(key.name)}"
+
+
+def interfaces_of(namespace: str) -> str:
+    return f"{INTERFACES}{escape(namespace)}/"
+
+
+def index(namespace: str, vm: str, interface_name: str) -> str:
+    """Points from (namespace, VM, interface name) to the Interface object's name."""
+    return f"{INDEX}{escape(namespace)}/{escape(vm)}/{escape(interface_name)}"
+
+
+def index_of(namespace: str, vm: str) -> str:
+    return f"{INDEX}{escape(namespace)}/{escape(vm)}/"
+
+
+def addresses_of(domain: L2Domain) -> str:
+    return f"{ADDRESSES}{escape(domain)}/"
+
+
+def address(domain: L2Domain, value: IpAddress) -> str:
+    """The key's absence is the lock; its owner is its value."""
+    return f"{ADDRESSES}{escape(domain)}/{value}"
+
+
+def mac(domain: MacDomain, value: MacAddress, scope: str) -> str:
+    """`scope` is the VLAN ID, `untagged` or `trunk`."""
+    return f"{MACS}{escape(domain)}/{value}/{escape(scope)}"
+
+
+def mac_scopes(domain: MacDomain, value: MacAddress) -> str:
+    """Every scope of one MAC: a trunk's range compare."""
+    return f"{MACS}{escape(domain)}/{value}/"
+
+
+def rest_of(domain: L2Domain) -> str:
+    return f"{REST}{escape(domain)}/"
+
+
+def rest(domain: L2Domain, value: IpAddress) -> str:
+    return f"{REST}{escape(domain)}/{value}"
+
+
+def zone(uplink: str, vlan: str) -> str:
+    return f"{ZONES}{escape(uplink)}/{escape(vlan)}"
+
+
+def attachments_on(node: str) -> str:
+    return f"{ATTACHMENTS}{escape(node)}/"
+
+
+def attachment(key: AttachmentKey) -> str:
+    parts = (key.node, key.plugin, key.cni_name, key.container_id, key.ifname)
+    return ATTACHMENTS + "/".join(escape(part) for part in parts)
+
+
+def report(node: str, network_name: str) -> str:
+    return f"{REPORTS}{escape(node)}/{escape(network_name)}"
+
+
+def node(name: str) -> str:
+    return NODES + escape(name)
+
+
+def machine(namespace: str, name: str) -> str:
+    return f"{MACHINES}{escape(namespace)}/{escape(name)}"
+
+
+def journal(entry: str) -> str:
+    return JOURNAL + escape(entry)
