@@ -5,17 +5,20 @@ does not exist. Every verb raises `Unavailable` when the store cannot be reached
 that could have been applied.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
+    """`lease` is the lease the key will vanish with; 0: it stays."""
+
     key: str
     value: bytes
     create_revision: int
     mod_revision: int
+    lease: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,9 @@ class TxnResult:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One event of a watch: `value` None is a deletion. `resync` marks a record of the fresh list that a cut or
-    compacted watch resumes from; keys that vanished meanwhile are sent as deletions, so no change is ever missed."""
+    """One event of a watch: `value` None is a deletion. `resync` marks a record of the fresh list that a watch resumes
+    from when the history it missed was compacted, or the store was replaced by an older copy; keys that vanished
+    meanwhile are sent as deletions in the same batch, so nothing is ever missed."""
 
     key: str
     value: bytes | None
@@ -74,15 +78,22 @@ class Change:
 
 
 class Watch(Protocol):
-    """Batches of changes in revision order. Iteration blocks; an empty batch is a sign of life at least every second
-    or so, so that the reader can do its own housekeeping. `close` from any thread ends it."""
+    """Batches of changes in revision order, for one reader; a revision is never split over two batches. Iteration
+    blocks; an empty batch comes at least every second or so, so that the reader can do its own housekeeping. Cuts are
+    healed inside; `stale_since` tells of them. `close` from any thread, or the store's, ends the iteration."""
+
+    @property
+    def stale_since(self) -> float | None:
+        """`time.monotonic()` of the moment the store was last heard; None while the watch is connected."""
+        ...
 
     def __iter__(self) -> Iterator[tuple[Change, ...]]: ...
     def close(self) -> None: ...
 
 
 class Lease(Protocol):
-    """Kept alive in the background until `close`, which revokes it. `lost` is True once it expired anyhow."""
+    """Kept alive in the background until `close`, which revokes it; its keys are then deleted. `lost` becomes True, for
+    good, when it expired or cannot be known to be alive any more."""
 
     @property
     def id(self) -> int: ...
@@ -93,15 +104,31 @@ class Lease(Protocol):
 
 class Store(Protocol):
     def get(self, key: str) -> Record | None: ...
-    def list(self, prefix: str) -> Listing: ...
-    def put_if(self, key: str, value: bytes, revision: int, lease: int = 0) -> int | None:
-        """The new mod revision, or None when the key's mod revision was not `revision` (0: must not exist)."""
+    def list(self, prefix: str) -> Listing:
+        """All of it at one revision, however long it takes to read."""
+        ...
 
-    def txn(self, preconditions: Sequence[Unchanged | PrefixEmpty], writes: Sequence[Put | Delete]) -> TxnResult: ...
-    def watch(self, prefix: str, after_revision: int) -> Watch:
-        """Every change under the prefix with a revision greater than `after_revision`."""
+    def put_if(self, key: str, value: bytes, revision: int, lease: int = 0) -> int | None:
+        """The new mod revision, or None when the key's mod revision was not `revision` (0: must not exist). Raises
+        NotFound when the lease is gone."""
+        ...
+
+    def txn(self, preconditions: Sequence[Unchanged | PrefixEmpty], writes: Sequence[Put | Delete]) -> TxnResult:
+        """All writes at one revision when all preconditions hold, else nothing. Raises Invalid for more operations
+        than the store takes (etcd: 128 writes, 128 preconditions) and for two writes to one key, NotFound when a
+        lease is gone."""
+        ...
+
+    def watch(self, prefix: str, after_revision: int, known: Iterable[str] | None = None) -> Watch:
+        """Every change under the prefix with a revision greater than `after_revision`.
+
+        `known` are the keys that existed then: those of the listing the reader starts from. Without it the watch asks
+        the store, and raises Conflict when that revision is compacted already (list again, and watch from there)."""
+        ...
 
     def lease(self, ttl: float, keep_alive: bool = True) -> Lease:
-        """`keep_alive` False: expires by itself after `ttl` seconds (a resting address)."""
+        """`keep_alive` False: expires by itself after `ttl` seconds (a resting address). The store may round `ttl` up
+        (etcd: to whole seconds, at least 2)."""
+        ...
 
     def close(self) -> None: ...
