@@ -1,0 +1,191 @@
+"""The node's own memory of its attachments: what a DEL needs when the store is away, and what a restored store lacks.
+
+An append-only file of JSON lines in the data directory. Three kinds of entries:
+
+    attached   the ADD is whole and about to be answered            not synced: a crash of the machine takes the links too
+    ended      the port is gone; the store does not know it yet     synced before the DEL is answered
+    settled    the store knows; the attachment is history           not synced: a repeat settles again and changes nothing
+
+An ADD without its `attached` entry never answered, so at start its remains are taken down and its holder ended. The file
+is rewritten at start, and when history outweighs what lives. A torn last line (power loss) is dropped: it was never
+answered. Not here: who owns an address. That is the store's word alone.
+"""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from homeport_api.attachment import Attachment, AttachmentKey
+from homeport_api.errors import HomeportError
+
+log = logging.getLogger(__name__)
+
+COMPACT_AFTER = 2048
+
+Encode = Callable[[Attachment], dict[str, Any]]
+Decode = Callable[[dict[str, Any]], Attachment]
+
+
+class JournalUnwritable(HomeportError):
+    """The node's journal cannot be written (disk full, read-only): the one reason for a DEL to fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One attachment as this node knows it. `ended` is the time its DEL was accepted (seconds since the epoch), None
+    while it lives. `netns_inode` tells whether the path still names the namespace that was attached."""
+
+    attachment: Attachment
+    netns_inode: int = 0
+    ended: float | None = None
+    reason: str = ""
+
+
+class Journal:
+    """Thread-safe. Opening creates the file 0600 in `directory`; the entries that live are in memory from then on."""
+
+    def __init__(self, directory: Path, encode: Encode, decode: Decode) -> None:
+        self._path = directory / "attachments.jsonl"
+        self._encode = encode
+        self._decode = decode
+        self._lock = threading.Lock()
+        self._sync_lock = threading.Lock()  # taken inside _lock, never around it
+        self._written = 0
+        self._synced = 0
+        self._entries: dict[AttachmentKey, Entry] = {}
+        self._history = 0
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._load()
+            self._file = self._rewrite()
+        except OSError as error:
+            raise JournalUnwritable(
+                f"{self._path}: {error.strerror}: the data directory must be writable to its agent"
+            ) from error
+
+    def live(self) -> tuple[Entry, ...]:
+        """What is attached here now."""
+        with self._lock:
+            return tuple(entry for entry in self._entries.values() if entry.ended is None)
+
+    def pending(self) -> tuple[Entry, ...]:
+        """What ended here and the store does not know yet, oldest first."""
+        with self._lock:
+            ended = [entry for entry in self._entries.values() if entry.ended is not None]
+        return tuple(sorted(ended, key=lambda entry: entry.ended or 0.0))
+
+    def find(self, key: AttachmentKey) -> Entry | None:
+        with self._lock:
+            return self._entries.get(key)
+
+    def attached(self, attachment: Attachment, netns_inode: int) -> None:
+        """A repeat replaces the entry."""
+        self._append(Entry(attachment, netns_inode), sync=False)
+
+    def ended(self, attachment: Attachment, now: float, reason: str) -> Entry:
+        """On disk when this returns. A repeat keeps the first time and reason."""
+        known = self.find(attachment.key)
+        if known is not None and known.ended is not None:
+            return known
+        entry = Entry(attachment, known.netns_inode if known else 0, now, reason)
+        self._append(entry, sync=True)
+        return entry
+
+    def settled(self, key: AttachmentKey) -> None:
+        """Forgets the attachment. Nothing happens where it is unknown."""
+        entry = self.find(key)
+        if entry is None:
+            return
+        self._write({"op": "settled", "attachment": self._encode(entry.attachment)}, sync=False)
+        with self._lock:
+            self._entries.pop(key, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+
+    def _append(self, entry: Entry, *, sync: bool) -> None:
+        self._write(self._dump(entry), sync=sync)
+        with self._lock:
+            self._entries[entry.attachment.key] = entry
+
+    def _dump(self, entry: Entry) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "op": "attached" if entry.ended is None else "ended",
+            "attachment": self._encode(entry.attachment),
+            "netnsInode": entry.netns_inode,
+        }
+        if entry.ended is not None:
+            line |= {"time": entry.ended, "reason": entry.reason}
+        return line
+
+    def _write(self, line: dict[str, Any], *, sync: bool) -> None:
+        data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+        try:
+            with self._lock:
+                self._history += 1
+                if self._history > COMPACT_AFTER + 2 * len(self._entries):
+                    with self._sync_lock:
+                        self._file.close()
+                        self._file = self._rewrite()
+                self._file.write(data)
+                self._written += 1
+                mine = self._written
+            if sync:
+                self._sync(mine)
+        except (OSError, ValueError) as error:
+            raise JournalUnwritable(f"{self._path}: {error}: free some space, or make it writable") from error
+
+    def _sync(self, mine: int) -> None:
+        """One fdatasync serves every line written before it, so that many DELs at once share the disk's latency."""
+        with self._sync_lock:
+            if self._synced >= mine:
+                return
+            upto = self._written
+            os.fdatasync(self._file.fileno())
+            self._synced = upto
+
+    def _load(self) -> None:
+        try:
+            lines = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
+        for number, data in enumerate(lines, start=1):
+            if not data:
+                continue
+            try:
+                line = json.loads(data)
+                attachment = self._decode(line["attachment"])
+                operation = line["op"]
+            except (ValueError, KeyError, TypeError, HomeportError):
+                log.warning("journal line dropped path=%s line=%d torn_or_foreign=%r", self._path, number, data[:80])
+                continue
+            if operation == "settled":
+                self._entries.pop(attachment.key, None)
+            else:
+                entry = Entry(attachment, line.get("netnsInode", 0))
+                if operation == "ended":
+                    entry = replace(entry, ended=line.get("time", 0.0), reason=line.get("reason", ""))
+                self._entries[attachment.key] = entry
+
+    def _rewrite(self) -> Any:
+        """A fresh file with what lives, renamed over the old one; the handle to append to."""
+        fresh = self._path.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        file = os.fdopen(descriptor, "wb", buffering=0)
+        for entry in self._entries.values():
+            file.write((json.dumps(self._dump(entry), separators=(",", ":")) + "\n").encode())
+        os.fsync(file.fileno())
+        fresh.rename(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        self._history = 0
+        return file

@@ -1,0 +1,34 @@
+"""What the agent counts (Prometheus naming: https://prometheus.io/docs/practices/naming/)."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+requests = Counter(
+    "homeport_cni_requests", "CNI calls answered, by executable, command and code (0: success)",
+    ("executable", "command", "code"), registry=REGISTRY,
+)  # fmt: skip
+request_seconds = Histogram(
+    "homeport_cni_request_seconds", "Time from taking a CNI call from the queue to its answer",
+    ("command",), buckets=BUCKETS, registry=REGISTRY,
+)  # fmt: skip
+requests_busy = Gauge("homeport_requests_busy", "Requests at work", registry=REGISTRY)
+requests_waiting = Gauge("homeport_requests_waiting", "Requests in the queue", registry=REGISTRY)
+attachments = Gauge("homeport_attachments", "Attachments that live on this node", registry=REGISTRY)
+pending = Gauge(
+    "homeport_ended_attachments_pending", "Attachments that ended here and that the store does not know yet",
+    registry=REGISTRY,
+)  # fmt: skip
+store_up = Gauge("homeport_store_up", "1 while the store answers and the watch is current", registry=REGISTRY)
+healed = Counter(
+    "homeport_healed", "Things of ours that somebody else removed or changed and that were put back, by kind",
+    ("kind",), registry=REGISTRY,
+)  # fmt: skip
+reconcile_seconds = Histogram(
+    "homeport_reconcile_seconds", "Time of one comparison of desired and actual switch, with its repairs",
+    buckets=BUCKETS, registry=REGISTRY,
+)  # fmt: skip
+reconcile_failures = Counter("homeport_reconcile_failures", "Repairs that the kernel refused", registry=REGISTRY)
+swept = Counter("homeport_swept_attachments", "Attachments ended because their port is gone", registry=REGISTRY)
