@@ -73,7 +73,7 @@ def handler_class(ready: Ready, refresh: Refresh) -> type[BaseHTTPRequestHandler
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            log.debug("http " + format, *args)
+            log.debug("http request=%s", format % args)
 
     return Handler
 

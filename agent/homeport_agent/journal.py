@@ -2,12 +2,12 @@
 
 An append-only file of JSON lines in the data directory. Three kinds of entries:
 
-    attached   the ADD is whole and about to be answered            not synced: a crash of the machine takes the links too
-    ended      the port is gone; the store does not know it yet     synced before the DEL is answered
-    settled    the store knows; the attachment is history           not synced: a repeat settles again and changes nothing
+    attached   the ADD is whole and about to be answered        not synced: a crash of the machine takes the links too
+    ended      the port is gone; the store does not know it     synced before the DEL is answered
+    settled    the store knows; the attachment is history       not synced: a repeat settles again, changing nothing
 
-An ADD without its `attached` entry never answered, so at start its remains are taken down and its holder ended. The file
-is rewritten at start, and when history outweighs what lives. A torn last line (power loss) is dropped: it was never
+An ADD without its `attached` entry never answered, so at start its remains are taken down and its holder ended. The
+file is rewritten at start, and when history outweighs what lives. A torn last line (power loss) is dropped: it never was
 answered. Not here: who owns an address. That is the store's word alone.
 """
 

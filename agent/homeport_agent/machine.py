@@ -1,6 +1,5 @@
 """Which machine and which boot this is: what makes a node's records its own."""
 
-import os
 import uuid
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def read_machine_id(given: str | None, data_dir: Path) -> str:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
         fresh.write_text(made + "\n")
-        os.replace(fresh, path)
+        fresh.replace(path)
     except OSError as error:
         raise Invalid(f"{path}: {error.strerror}: the data directory must be writable to the agent") from error
     return made

@@ -1,8 +1,8 @@
 """The steps of an ADD and of a DEL, by name and in order. Each one is announced as it is passed.
 
 The announcement goes to a hook, so that a test can stop or kill the agent between any two steps; without
-`HOMEPORT_FAULT` in the environment the hook is empty. `HOMEPORT_FAULT=add:wired=kill` kills the process with SIGKILL the
-first time ADD has passed `wired`; `=pause` holds that thread until the file `<run-dir>/fault-continue` exists.
+`HOMEPORT_FAULT` in the environment the hook is empty. `HOMEPORT_FAULT=add:wired=kill` ends the process with SIGKILL
+the first time ADD has passed `wired`; `=pause` holds that thread until the file `<run-dir>/fault-continue` exists.
 """
 
 import os

@@ -86,8 +86,8 @@ class NicRequest:
 
     Either `network` is set, or `interface_object` names an existing Interface of the caller's namespace, or both (then
     they must agree). `bare_ips` were asked for without a prefix: it is then the pool's, else the Network's, else /32 or
-    /128. `wants_mac` is False for `homeport-ipam`, which gives addresses only. `admin` lifts what a Network forbids to namespace
-    users (allowedNamespaces); an address outside the pool stays refused unless the Network says `Any`."""
+    /128. `wants_mac` is False for `homeport-ipam`, which gives addresses only. `admin` lifts what a Network forbids to
+    namespace users (allowedNamespaces); an address outside the pool stays refused unless the Network says `Any`."""
 
     identity: Identity
     link: str
