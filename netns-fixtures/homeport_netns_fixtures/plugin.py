@@ -1,0 +1,128 @@
+"""The pytest plugin: fixtures that build worlds, the tiers they put a test in, and the watch over what is left behind.
+
+A test asks for what it needs and says nothing more: the fixtures in its closure decide its tier, hence its marker.
+
+    pure      asks for none of these fixtures
+    host      netns, topology, capture, etcd: root and a kernel
+    kernel    vlan_kernel: bridge VLAN filtering and bridge conntrack; `make test-kernel` boots a kernel that has them
+    runtime   qemu, containerd, cnitool: real guests and a real container runtime
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from homeport_netns_fixtures import capability, leftovers, programs
+from homeport_netns_fixtures.capture import Capture
+from homeport_netns_fixtures.netns import Namespace, create
+
+pytest_plugins = ("homeport_netns_fixtures.etcd",)
+
+# From the least to the most demanding; a test belongs to the last of those that its fixtures name.
+TIERS = ("host", "kernel", "runtime")
+TIER_OF_FIXTURE = {
+    "netns": "host",
+    "capture": "host",
+    "topology": "host",
+    "etcd": "host",
+    "etcd_three": "host",
+    "vlan_kernel": "kernel",
+    "qemu": "runtime",
+    "containerd": "runtime",
+    "cnitool": "runtime",
+    "cni_plugins": "runtime",
+}
+PROGRAMS_OF_FIXTURE = {
+    "etcd": ("etcd", "etcdctl"),
+    "etcd_three": ("etcd", "etcdctl", "openssl"),
+}
+
+
+def pytest_configure() -> None:
+    # Whatever `make setup` unpacked or built is found by everything that a test starts.
+    os.environ["PATH"] = programs.search_path()
+    os.environ[leftovers.SESSION] = str(os.getpid())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Adds the tier's marker, before `-m` selects by it."""
+    for item in items:
+        asked = {TIER_OF_FIXTURE[name] for name in getattr(item, "fixturenames", ()) if name in TIER_OF_FIXTURE}
+        for tier in reversed(TIERS):
+            if tier in asked:
+                item.add_marker(tier)
+                break
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("kernel"):
+        capability.require(capability.kernel_lacks())
+    elif item.get_closest_marker("host") or item.get_closest_marker("runtime"):
+        capability.require(capability.host_lacks())
+    for name in getattr(item, "fixturenames", ()):
+        capability.require(programs.missing_programs(*PROGRAMS_OF_FIXTURE.get(name, ())))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI=true a skip by whatever means is a failure: nobody reads what did not run."""
+    report = yield
+    if capability.is_ci() and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"CI=true tolerates no skipped test: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails the run, loudly, when namespaces, links, nft tables or processes stay behind."""
+    impure = any(item.get_closest_marker(tier) for item in request.session.items for tier in TIERS)
+    if not impure or os.geteuid() != 0:
+        yield
+        return
+    leftovers.sweep_dead_runs()
+    before = leftovers.take_inventory()
+    yield
+    left = leftovers.take_inventory().since(before, everything=capability.is_ci())
+    if left:
+        pytest.fail("left behind by this run:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def netns() -> Iterator[Callable[[str], Namespace]]:
+    """Makes namespaces: `web = netns("web")`. They and their links are gone after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(label: str = "ns") -> Namespace:
+            namespace = create(label)
+            stack.callback(namespace.delete)
+            return namespace
+
+        yield make
+
+
+@pytest.fixture
+def capture() -> Iterator[Callable[[Namespace, str], Capture]]:
+    """Captures frames: `wire = capture(switch, "p1")`, then `wire.wait(lambda frame: frame.vlan == 100)`."""
+    with contextlib.ExitStack() as stack:
+        yield lambda namespace, link: stack.enter_context(Capture(namespace, link))
+
+
+@pytest.fixture
+def vlan_kernel() -> None:
+    """A kernel with bridge VLAN filtering and bridge conntrack: asking for it is all that a test does."""
+    capability.require(capability.kernel_lacks())
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose path leaves room for unix sockets, which end at 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="hpt-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
