@@ -1,7 +1,10 @@
 """Interface: a VM's place on a Network. It outlives every container, process and node that ever held it."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address
 
 from homeport_api.addresses import IpAddress, IpInterface, IpNetwork, MacAddress, VlanId
@@ -86,7 +89,7 @@ class InterfaceStatus:
     gateway4: IPv4Address | None = None
     gateway6: IPv6Address | None = None
     routes: tuple[IpNetwork, ...] = ()
-    dns: DnsConfig = DnsConfig()
+    dns: DnsConfig = field(default_factory=DnsConfig)
     phase: Phase = Phase.RESERVED
     epoch: int = 0
     holders: tuple[Holder, ...] = ()
@@ -111,3 +114,19 @@ class Interface:
     @property
     def active_holder(self) -> Holder | None:
         return next((holder for holder in self.status.holders if holder.role is Role.ACTIVE), None)
+
+
+LONGEST_NAME = 63
+_OTHER = re.compile(r"[^a-z0-9-]")
+
+
+def interface_names(vm: str, interface: str) -> Iterator[str]:
+    """The names the Interface of an identity may have, in order of preference: `<vm>-<interface>` in lower case with
+    other characters as `-`; then, when that is longer than 63 or taken by another identity, cut and with 8 hexadecimal
+    digits of sha256 of `<vm>/<interface>` at its end. It must come out the same in every version of Homeport and after
+    a lost store, so it never changes. Identities that collide in both are refused by whoever tries."""
+    plain = _OTHER.sub("-", f"{vm}-{interface}".lower()).strip("-")
+    if plain and len(plain) <= LONGEST_NAME:
+        yield plain
+    digest = sha256(f"{vm}/{interface}".encode()).hexdigest()[:8]
+    yield f"{plain[: LONGEST_NAME - 9].strip('-') or 'interface'}-{digest}"

@@ -23,7 +23,7 @@ class ObjectMeta:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One observed fact, in Kubernetes' form. `status` is True, False or Unknown; `since` is the time it last changed."""
+    """One observed fact, in Kubernetes' form. `status` is True, False or Unknown; `since` is when it last changed."""
 
     type: str
     status: str

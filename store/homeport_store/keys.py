@@ -115,5 +115,9 @@ def machine(namespace: str, name: str) -> str:
     return f"{MACHINES}{escape(namespace)}/{escape(name)}"
 
 
+def machines_of(namespace: str) -> str:
+    return f"{MACHINES}{escape(namespace)}/"
+
+
 def journal(entry: str) -> str:
     return JOURNAL + escape(entry)

@@ -1,0 +1,28 @@
+"""Nodes: who runs an agent, and what each sees of a Network."""
+
+from dataclasses import dataclass
+
+from homeport_api.meta import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """Stored under nodes/… on a lease, so its absence is a missing heartbeat. A name is taken by the first
+    `machine_id` that comes with it; a new `boot_id` means that none of the node's links of before exists."""
+
+    name: str
+    machine_id: str
+    boot_id: str
+    started: float = 0.0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """Stored under reports/…: what one node sees of one Network. `reason` says why not, and what to do."""
+
+    node: str
+    network: str
+    ready: bool
+    reason: str = ""
+    conditions: tuple[Condition, ...] = ()

@@ -1,0 +1,22 @@
+"""Owner: the value of an address or MAC key. The key's absence is the lock; this says whose it is."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from homeport_api.interface import InterfaceKey
+
+
+class OwnerKind(StrEnum):
+    """Why it is owned: chosen by Homeport, or asked for by a user."""
+
+    CHOSEN = "chosen"
+    STATIC = "static"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Name and uid of the Interface: a record whose uid is not that of the living object of this name is a leak."""
+
+    interface: InterfaceKey
+    uid: str
+    kind: OwnerKind = OwnerKind.CHOSEN
