@@ -7,28 +7,25 @@ An append-only file of JSON lines in the data directory. Three kinds of entries:
     settled    the store knows; the attachment is history       not synced: a repeat settles again, changing nothing
 
 An ADD without its `attached` entry never answered, so at start its remains are taken down and its holder ended. The
-file is rewritten at start, and when history outweighs what lives. A torn last line (power loss) is dropped: it never was
-answered. Not here: who owns an address. That is the store's word alone.
+file is rewritten at start, and when history outweighs what lives. A torn last line (power loss) is dropped: it never
+was answered. Not here: who owns an address. That is the store's word alone.
 """
 
 import json
 import logging
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
+from homeport_api import wire
 from homeport_api.attachment import Attachment, AttachmentKey
 from homeport_api.errors import HomeportError
 
 log = logging.getLogger(__name__)
 
 COMPACT_AFTER = 2048
-
-Encode = Callable[[Attachment], dict[str, Any]]
-Decode = Callable[[dict[str, Any]], Attachment]
 
 
 class JournalUnwritable(HomeportError):
@@ -49,10 +46,8 @@ class Entry:
 class Journal:
     """Thread-safe. Opening creates the file 0600 in `directory`; the entries that live are in memory from then on."""
 
-    def __init__(self, directory: Path, encode: Encode, decode: Decode) -> None:
+    def __init__(self, directory: Path) -> None:
         self._path = directory / "attachments.jsonl"
-        self._encode = encode
-        self._decode = decode
         self._lock = threading.Lock()
         self._sync_lock = threading.Lock()  # taken inside _lock, never around it
         self._written = 0
@@ -101,7 +96,7 @@ class Journal:
         entry = self.find(key)
         if entry is None:
             return
-        self._write({"op": "settled", "attachment": self._encode(entry.attachment)}, sync=False)
+        self._write(_line("settled", entry), sync=False)
         with self._lock:
             self._entries.pop(key, None)
 
@@ -110,22 +105,11 @@ class Journal:
             self._file.close()
 
     def _append(self, entry: Entry, *, sync: bool) -> None:
-        self._write(self._dump(entry), sync=sync)
+        self._write(_line("attached" if entry.ended is None else "ended", entry), sync=sync)
         with self._lock:
             self._entries[entry.attachment.key] = entry
 
-    def _dump(self, entry: Entry) -> dict[str, Any]:
-        line: dict[str, Any] = {
-            "op": "attached" if entry.ended is None else "ended",
-            "attachment": self._encode(entry.attachment),
-            "netnsInode": entry.netns_inode,
-        }
-        if entry.ended is not None:
-            line |= {"time": entry.ended, "reason": entry.reason}
-        return line
-
-    def _write(self, line: dict[str, Any], *, sync: bool) -> None:
-        data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+    def _write(self, data: bytes, *, sync: bool) -> None:
         try:
             with self._lock:
                 self._history += 1
@@ -160,26 +144,26 @@ class Journal:
                 continue
             try:
                 line = json.loads(data)
-                attachment = self._decode(line["attachment"])
                 operation = line["op"]
+                attachment = wire.ATTACHMENT.loads(json.dumps(line["attachment"]).encode())
             except (ValueError, KeyError, TypeError, HomeportError):
                 log.warning("journal line dropped path=%s line=%d torn_or_foreign=%r", self._path, number, data[:80])
                 continue
             if operation == "settled":
                 self._entries.pop(attachment.key, None)
             else:
-                entry = Entry(attachment, line.get("netnsInode", 0))
-                if operation == "ended":
-                    entry = replace(entry, ended=line.get("time", 0.0), reason=line.get("reason", ""))
-                self._entries[attachment.key] = entry
+                ended = line.get("time", 0.0) if operation == "ended" else None
+                self._entries[attachment.key] = Entry(
+                    attachment, line.get("netnsInode", 0), ended, line.get("reason", "")
+                )
 
-    def _rewrite(self) -> Any:
+    def _rewrite(self) -> BinaryIO:
         """A fresh file with what lives, renamed over the old one; the handle to append to."""
         fresh = self._path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        file = os.fdopen(descriptor, "wb", buffering=0)
+        file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
         for entry in self._entries.values():
-            file.write((json.dumps(self._dump(entry), separators=(",", ":")) + "\n").encode())
+            file.write(_line("attached" if entry.ended is None else "ended", entry))
         os.fsync(file.fileno())
         fresh.rename(self._path)
         directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -189,3 +173,10 @@ class Journal:
             os.close(directory)
         self._history = 0
         return file
+
+
+def _line(operation: str, entry: Entry) -> bytes:
+    head: dict[str, object] = {"op": operation, "netnsInode": entry.netns_inode}
+    if entry.ended is not None:
+        head |= {"time": entry.ended, "reason": entry.reason}
+    return json.dumps(head).encode()[:-1] + b', "attachment": ' + wire.ATTACHMENT.dumps(entry.attachment) + b"}\n"

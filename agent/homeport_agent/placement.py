@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from homeport_api.addresses import VlanId, VlanRange
+from homeport_api.addresses import MacDomain, VlanId, VlanRange
 from homeport_api.errors import MtuTooLarge, UplinkUnusable
 from homeport_api.network import Lifecycle, Network
+from homeport_dataplane.vlan import PortVlans
 
 HIGHEST_VLAN = 4094
 ISOLATED_MTU = 1500
@@ -49,24 +50,16 @@ class UplinkFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class PortPlan:
-    """The VLANs of an open port: `untagged` leaves and enters without a tag (its PVID), `tagged` with theirs. On a
-    bridge without VLAN filtering both are empty and only the guard rules mute."""
-
-    untagged: VlanId | None = None
-    tagged: tuple[VlanRange, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Placement:
-    """`key` is what the bridge's name is made from. `uplink_untagged` is the internal VLAN ID that leaves the uplink
-    without a tag, for untagged Networks; None elsewhere."""
+    """`domain` is what the bridge's name is made from. `port` are the VLANs of an open port; on a bridge that does not
+    filter VLANs there are none, and only the guard rules mute. `uplink_untagged` is the internal VLAN ID that leaves
+    the uplink without a tag, for untagged Networks; None elsewhere."""
 
     place: Place
-    key: str
+    domain: MacDomain
     uplink: str | None
     filtering: bool
-    port: PortPlan
+    port: PortVlans
     trunk: bool
     mtu: int
     uplink_untagged: VlanId | None = None
@@ -97,7 +90,7 @@ def place(network: Network, networks: Sequence[Network], uplink: UplinkFacts | N
     if network.spec.uplink is None:
         port = _port(network, internal_vlan(None, [network], {})) if filtering else _plain(network)
         mtu = network.spec.mtu or ISOLATED_MTU
-        return Placement(Place.SWITCH, f":{network.name}", None, filtering, port, _is_trunk(network), mtu)
+        return Placement(Place.SWITCH, network.mac_domain, None, filtering, port, _is_trunk(network), mtu)
     name = network.spec.uplink
     if uplink is None or uplink.kind is UplinkKind.MISSING:
         raise UplinkUnusable(
@@ -126,14 +119,14 @@ def place(network: Network, networks: Sequence[Network], uplink: UplinkFacts | N
             "name it as interfaceName, or let Homeport manage the Network"
         )
     if not filtering:
-        return Placement(Place.SWITCH, name, name, False, _plain(network), False, mtu)
+        return Placement(Place.SWITCH, network.mac_domain, name, False, _plain(network), False, mtu)
     untagged = internal_vlan(name, networks, uplink.host_vlans)
     port = _port(network, untagged)
     shown = untagged if port.untagged == untagged and not vlans_of(network) else None
-    return Placement(Place.SWITCH, name, name, True, port, _is_trunk(network), mtu, shown)
+    return Placement(Place.SWITCH, network.mac_domain, name, True, port, _is_trunk(network), mtu, shown)
 
 
-def uplink_plan(placements: Sequence[Placement]) -> PortPlan:
+def uplink_plan(placements: Sequence[Placement]) -> PortVlans:
     """The VLANs of an uplink that carries exactly these placements' ports."""
     untagged = next((p.uplink_untagged for p in placements if p.uplink_untagged is not None), None)
     tagged: set[int] = set()
@@ -142,30 +135,30 @@ def uplink_plan(placements: Sequence[Placement]) -> PortPlan:
             tagged.update(range(span.first, span.last + 1))
         if placement.port.untagged is not None and placement.uplink_untagged is None:
             tagged.add(placement.port.untagged)
-    return PortPlan(untagged, _spans(tagged))
+    return PortVlans(untagged, _spans(tagged))
 
 
 def _is_trunk(network: Network) -> bool:
     return network.spec.l2.trunk is not None
 
 
-def _port(network: Network, internal: VlanId) -> PortPlan:
+def _port(network: Network, internal: VlanId) -> PortVlans:
     l2 = network.spec.l2
     if l2.trunk is not None:
         tagged = {vlan for span in l2.trunk.vlans for vlan in range(span.first, span.last + 1)}
         tagged.discard(l2.trunk.native_vlan or 0)
-        return PortPlan(l2.trunk.native_vlan, _spans(tagged))
-    return PortPlan(l2.vlan_id or internal)
+        return PortVlans(l2.trunk.native_vlan, _spans(tagged))
+    return PortVlans(l2.vlan_id or internal)
 
 
-def _plain(network: Network) -> PortPlan:
+def _plain(network: Network) -> PortVlans:
     """Without VLAN filtering a bridge carries one untagged Network and nothing else."""
     if vlans_of(network):
         raise UplinkUnusable(
             f"Network {network.name}: this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING), so only "
             "untagged and isolated Networks work on this node: use a kernel that has it"
         )
-    return PortPlan()
+    return PortVlans()
 
 
 def _on_existing(network: Network, name: str, uplink: UplinkFacts, mtu: int) -> Placement:
@@ -176,13 +169,15 @@ def _on_existing(network: Network, name: str, uplink: UplinkFacts, mtu: int) -> 
                 f"Network {network.name}: bridge {name} does not filter VLANs: "
                 f"ip link set {name} type bridge vlan_filtering 1, or give the Network no VLAN"
             )
-        return Placement(Place.HOST, name, name, False, PortPlan(), False, mtu)
+        return Placement(Place.HOST, network.mac_domain, name, False, PortVlans(), False, mtu)
     if not vlans_of(network) and uplink.default_pvid == 0:
         raise UplinkUnusable(
             f"Network {network.name}: bridge {name} filters VLANs and has no default PVID, so it has no untagged "
             "network: give the Network the vlanID of the bridge's own traffic"
         )
-    return Placement(Place.HOST, name, name, True, _port(network, VlanId(uplink.default_pvid)), _is_trunk(network), mtu)
+    return Placement(
+        Place.HOST, network.mac_domain, name, True, _port(network, VlanId(uplink.default_pvid)), _is_trunk(network), mtu
+    )
 
 
 def _spans(vlans: set[int]) -> tuple[VlanRange, ...]:

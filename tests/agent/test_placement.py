@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from homeport_agent.placement import Place, PortPlan, UplinkFacts, UplinkKind, place, uplink_plan
+from homeport_agent.placement import Place, UplinkFacts, UplinkKind, place, uplink_plan
 from homeport_api.addresses import VlanId, VlanRange
 from homeport_api.errors import HomeportError, MtuTooLarge, UplinkUnusable
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import L2Config, Lifecycle, Network, NetworkSpec, Trunk
+from homeport_dataplane.vlan import PortVlans
 
 NIC = UplinkFacts(UplinkKind.NIC, mtu=1500)
 BRIDGE = UplinkFacts(UplinkKind.BRIDGE, mtu=1500, filtering=True, default_pvid=1)
@@ -34,51 +35,51 @@ TRUNK = network("trunk", trunk=Trunk((span(100), span(200, 202)), vlan(10)))
 def test_access_vlan_is_the_ports_pvid_and_tagged_on_the_uplink() -> None:
     placement = place(BLUE, [BLUE], NIC, filtering=True)
     assert placement.place is Place.SWITCH
-    assert placement.port == PortPlan(vlan(100))
-    assert uplink_plan([placement]) == PortPlan(None, (span(100),))
+    assert placement.port == PortVlans(vlan(100))
+    assert uplink_plan([placement]) == PortVlans(None, (span(100),))
 
 
 def test_untagged_network_uses_the_highest_free_vlan_inside_and_none_on_the_wire() -> None:
     placement = place(PLAIN, [PLAIN, BLUE], NIC, filtering=True)
-    assert placement.port == PortPlan(vlan(4094))
-    assert uplink_plan([placement]) == PortPlan(vlan(4094))
+    assert placement.port == PortVlans(vlan(4094))
+    assert uplink_plan([placement]) == PortVlans(vlan(4094))
 
 
 def test_internal_vlan_gives_way_to_a_network_and_to_the_host() -> None:
     taken = network("taken", vlan_id=4094)
     facts = replace(NIC, host_vlans={vlan(4093): "bond0.4093"})
-    assert place(PLAIN, [PLAIN, taken], facts, filtering=True).port == PortPlan(vlan(4092))
+    assert place(PLAIN, [PLAIN, taken], facts, filtering=True).port == PortVlans(vlan(4092))
 
 
 def test_trunk_native_vlan_is_untagged_at_the_guest_and_tagged_on_the_wire() -> None:
     placement = place(TRUNK, [TRUNK], NIC, filtering=True)
-    assert placement.port == PortPlan(vlan(10), (span(100), span(200, 202)))
-    assert uplink_plan([placement]) == PortPlan(None, (span(10), span(100), span(200, 202)))
+    assert placement.port == PortVlans(vlan(10), (span(100), span(200, 202)))
+    assert uplink_plan([placement]) == PortVlans(None, (span(10), span(100), span(200, 202)))
 
 
 def test_native_vlan_listed_among_the_tagged_ones_stays_untagged_at_the_guest() -> None:
     listed = network("listed", trunk=Trunk((span(10, 11),), vlan(10)))
-    assert place(listed, [listed], NIC, filtering=True).port == PortPlan(vlan(10), (span(11),))
+    assert place(listed, [listed], NIC, filtering=True).port == PortVlans(vlan(10), (span(11),))
 
 
 def test_uplink_carries_the_union_of_what_its_ports_use() -> None:
     both = [place(each, [BLUE, PLAIN, TRUNK], NIC, filtering=True) for each in (BLUE, PLAIN, TRUNK)]
-    assert uplink_plan(both) == PortPlan(vlan(4094), (span(10), span(100), span(200, 202)))
-    assert uplink_plan([]) == PortPlan()
+    assert uplink_plan(both) == PortVlans(vlan(4094), (span(10), span(100), span(200, 202)))
+    assert uplink_plan([]) == PortVlans()
 
 
 def test_isolated_network_has_a_bridge_of_its_own_and_needs_no_uplink() -> None:
     placement = place(network("lab", None), [], None, filtering=False)
-    assert (placement.place, placement.key, placement.uplink) == (Place.SWITCH, ":lab", None)
+    assert (placement.place, placement.domain, placement.uplink) == (Place.SWITCH, ":lab", None)
 
 
 def test_without_vlan_filtering_one_untagged_network_works_on_an_uplink() -> None:
     placement = place(PLAIN, [PLAIN], NIC, filtering=False)
-    assert (placement.filtering, placement.port) == (False, PortPlan())
+    assert (placement.filtering, placement.port) == (False, PortVlans())
 
 
 def test_existing_bridge_takes_ports_in_the_host_namespace() -> None:
-    assert place(PLAIN, [PLAIN], BRIDGE, filtering=True).port == PortPlan(vlan(1))
+    assert place(PLAIN, [PLAIN], BRIDGE, filtering=True).port == PortVlans(vlan(1))
     assert place(BLUE, [BLUE], BRIDGE, filtering=True).place is Place.HOST
 
 

@@ -1,0 +1,84 @@
+"""This node's record in the store: its name belongs to one machine, and its lease is the heartbeat.
+
+The record is on an etcd lease, so it vanishes when the agent is silent for `ttl` seconds. A new boot ID in it tells
+every other node that no link of before can exist here. A node name that another machine holds is refused: two machines under
+one name would end each other's attachments.
+"""
+
+import logging
+import threading
+
+from homeport_api import wire
+from homeport_api.errors import AlreadyExists, Unavailable
+from homeport_api.node import NodeRecord
+from homeport_store import keys
+from homeport_store.protocol import Lease, Store
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """`register` once at start (it may refuse), then `start` keeps the record there, over lost leases and outages."""
+
+    def __init__(self, store: Store, record: NodeRecord, ttl: float) -> None:
+        self._store = store
+        self._record = record
+        self._ttl = ttl
+        self._lease: Lease | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def register(self) -> None:
+        """Raises AlreadyExists when another machine has the name, Unavailable when the store is away. A repeat, or a
+        restart on the same machine, replaces the record."""
+        key = keys.node(self._record.name)
+        lease = self._store.lease(self._ttl)
+        try:
+            while True:
+                found = self._store.get(key)
+                if found is not None:
+                    other = wire.NODE.loads(found.value, found.mod_revision)
+                    if other.machine_id != self._record.machine_id:
+                        raise AlreadyExists(
+                            f"node name {self._record.name} belongs to the machine with ID {other.machine_id} "
+                            f"(this one has {self._record.machine_id}): give this node another --node, or stop the other agent "
+                            f"and wait {self._ttl:.0f} s"
+                        )
+                revision = found.mod_revision if found else 0
+                if self._store.put_if(key, wire.NODE.dumps(self._record), revision, lease.id) is not None:
+                    break
+        except BaseException:
+            lease.close()
+            raise
+        previous, self._lease = self._lease, lease
+        if previous is not None:
+            _close_quietly(previous)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the heartbeat. The record stays until its lease runs out, for a restart is not a departure."""
+        self._stop.set()
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        while not self._stop.wait(min(1.0, self._ttl / 3)):
+            if self._lease is not None and not self._lease.lost:
+                continue
+            try:
+                self.register()
+                log.info("node registered again node=%s", self._record.name)
+            except Unavailable as error:
+                log.info("node not registered yet node=%s error=%s", self._record.name, error)
+            except AlreadyExists:
+                # Somebody started another machine under this name while we were cut off. Our attachments stay ours.
+                log.exception("this node's name was taken while the store was out of reach")
+                self._stop.wait(self._ttl)
+
+
+def _close_quietly(lease: Lease) -> None:
+    try:
+        lease.close()
+    except Unavailable as error:
+        log.debug("an old lease runs out by itself error=%s", error)

@@ -1,0 +1,95 @@
+"""Telling the store what ended on this node: at once when it answers, from the journal when it did not.
+
+An entry is settled under the lock of its attachment, so that an ADD under the same key either waits for it or settles
+it first; an end can therefore never hit an attachment that came after it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from homeport_agent.journal import Entry, Journal
+from homeport_agent.locks import KeyedLocks
+from homeport_agent.steps import Delete, Hook
+from homeport_api.attachment import AttachmentKey
+from homeport_api.errors import Conflict, HomeportError, Unavailable
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+
+End = Callable[[AttachmentKey, str], object]
+"""Ends the holders of exactly this attachment in the store; repeatable. Raises Unavailable."""
+StoreUp = Callable[[], bool]
+
+
+class Settler:
+    """`start` begins to work off what the journal holds; entries come by `settle`."""
+
+    def __init__(self, journal: Journal, locks: KeyedLocks, end: End, store_up: StoreUp, hook: Hook) -> None:
+        self._journal = journal
+        self._locks = locks
+        self._end = end
+        self._store_up = store_up
+        self._hook = hook
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="settle", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def settle(self, entry: Entry) -> None:
+        """Tells the store now when it is believed to answer, so that another node can have the Interface at once;
+        leaves it to the thread otherwise. The caller holds the attachment's lock. Never raises for the store's sake."""
+        if not self._store_up():
+            self._wake.set()
+            return
+        try:
+            self._settle(entry)
+        except (Unavailable, Conflict) as error:
+            log.info("end left to the journal key=%s error=%s", entry.attachment.key, error)
+            self._wake.set()
+
+    def settle_before(self, key: AttachmentKey) -> None:
+        """For an ADD: an end under the same key comes first. The caller holds the lock. Raises Unavailable when the
+        store does not take it, for then it would not take the ADD either."""
+        entry = self._journal.find(key)
+        if entry is not None and entry.ended is not None:
+            self._settle(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        self._end(entry.attachment.key, entry.reason)
+        self._journal.settled(entry.attachment.key)
+        self._hook(Delete.SETTLED)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            while not self._stop.is_set() and not self._work_off():
+                self._stop.wait(RETRY)
+
+    def _work_off(self) -> bool:
+        """True when nothing is pending any more."""
+        for entry in self._journal.pending():
+            key = entry.attachment.key
+            try:
+                with self._locks.hold(key):
+                    now = self._journal.find(key)
+                    if now is not None and now.ended is not None:
+                        self._settle(now)
+            except HomeportError as error:
+                log.info("end not settled yet key=%s error=%s", key, error)
+                return False
+        return True
+
+    def wake(self) -> None:
+        """The store answers again: try at once."""
+        self._wake.set()
