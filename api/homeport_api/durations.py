@@ -4,10 +4,10 @@ import re
 from datetime import UTC, datetime
 
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = r"\d+(?:\.\d+)?(?:ms|d|h|m|s)"
+_PART = r"[0-9]+(?:\.[0-9]+)?(?:ms|d|h|m|s)"
 _WHOLE = re.compile(rf"(?:{_PART})+")
-_EACH = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)")
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+_EACH = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|d|h|m|s)")
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def parse_duration(text: str) -> float:

@@ -126,7 +126,7 @@ class Choice(Generic[E]):
         raise refuse(path, f"must be {' or '.join(member.value for member in self._enum)}, not {describe(raw)}")
 
     def render(self, value: E) -> object:
-        return value.value
+        return str(value)
 
     def schema(self) -> Schema:
         return {"type": "string", "enum": sorted(self._accepted)}

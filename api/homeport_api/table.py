@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 from homeport_api.errors import FieldError, Invalid
@@ -120,8 +121,7 @@ class Record(Generic[T]):
         self._build = build
         self.fields = fields
         self._rules = tuple(rules)
-        self._names = frozenset(entry.name for entry in fields)
-        self._defaults = _defaults(build)
+        self._rendered = tuple(_rendering(build, fields))
 
     def parse(self, raw: object, path: str, reading: Reading) -> T:
         document = expect_object(raw, path)
@@ -142,15 +142,13 @@ class Record(Generic[T]):
         raise Invalid(errors)
 
     def render(self, value: T) -> dict[str, object]:
+        """Fields that hold their default are left out, so what users did not write does not appear."""
         rendered: dict[str, object] = {}
-        for entry in self.fields:
-            if entry.foreign or entry.silent:
+        for entry, take, default in self._rendered:
+            held = take(value)
+            if held is default or held == default:
                 continue
-            attrs = entry.attrs
-            held = tuple(getattr(value, attr) for attr in attrs)
-            if not entry.required and attrs and held == tuple(self._defaults.get(attr, _ABSENT) for attr in attrs):
-                continue
-            rendered[entry.name] = entry.type.render(held[0] if isinstance(entry.attr, str) else held)
+            rendered[entry.name] = entry.type.render(held)
         return rendered
 
     def schema(self) -> Schema:
@@ -188,9 +186,11 @@ class Record(Generic[T]):
         errors: list[FieldError],
     ) -> None:
         raw = document.get(entry.name)
-        if raw is None or entry.silent:
+        if raw is None:
             if entry.required:
                 errors.append(FieldError(join(path, entry.name), "is required"))
+            return
+        if entry.silent:
             return
         if entry.foreign:
             if reading.foreign:
@@ -214,10 +214,10 @@ class Record(Generic[T]):
 
     def _unknown_message(self, name: str, path: str, reading: Reading) -> str:
         here = sorted(entry.name for entry in self.fields if not (entry.foreign or entry.silent))
-        if near := _nearest(name, here):
-            return f"unknown field; did you mean {join(path, near)}?"
-        if elsewhere := reading.known.get(name, ()):
-            return f"unknown field; did you mean {elsewhere[0]}?"
+        for candidates in (_same_but_case(name, here), _same_but_case(name, reading.known), _similar(name, here)):
+            for candidate in candidates:
+                known = join(path, candidate) if candidate in here else reading.known[candidate][0]
+                return f"unknown field; did you mean {known}?"
         return f"unknown field; known here: {', '.join(here)}"
 
     def _broken_rules(self, value: T, path: str, errors: Sequence[FieldError]) -> list[FieldError]:
@@ -306,6 +306,27 @@ class Only(Generic[T]):
 _ABSENT = object()
 
 
+def _nothing(_value: object) -> tuple[()]:
+    return ()
+
+
+def _rendering(
+    build: Callable[..., object], fields: Sequence[Field]
+) -> Iterator[tuple[Field, Callable[[Any], object], object]]:
+    """For each field that is written: how its value is taken from a record, and the default that goes unwritten."""
+    defaults = _defaults(build)
+    for entry in fields:
+        if entry.foreign or entry.silent:
+            continue
+        if not entry.attr:
+            yield entry, _nothing, _ABSENT
+        elif isinstance(entry.attr, str):
+            yield entry, attrgetter(entry.attr), _ABSENT if entry.required else defaults.get(entry.attr, _ABSENT)
+        else:
+            held = tuple(defaults.get(attr, _ABSENT) for attr in entry.attr)
+            yield entry, attrgetter(*entry.attr), _ABSENT if entry.required else held
+
+
 def _defaults(build: Callable[..., object]) -> dict[str, object]:
     """What a dataclass puts in place of each attribute that is left out. A dict takes what it gets."""
     if not (isinstance(build, type) and dataclasses.is_dataclass(build)):
@@ -323,12 +344,13 @@ def _documented(entry: Field) -> Schema:
     return {"description": entry.doc, **entry.type.schema()} if entry.doc else entry.type.schema()
 
 
-def _nearest(name: str, known: Sequence[str]) -> str | None:
-    """Case is the commonest slip (`vlanId`), so it is looked at first."""
-    for candidate in known:
-        if candidate.lower() == name.lower():
-            return candidate
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
+def _same_but_case(name: str, known: Iterable[str]) -> list[str]:
+    """The commonest slip (`vlanId`), here or at another level."""
+    return [candidate for candidate in known if candidate.lower() == name.lower()]
+
+
+def _similar(name: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, list(known), n=1)
 
 
 def _within(path: str, ancestor: str) -> bool:

@@ -171,7 +171,7 @@ SPEC: Record[NetworkSpec] = Record(
         "uplink",
         "The uplink. Left out: the Network is isolated inside each node. Never changes.",
     ),
-    Field("l2NetworkConfig", L2, "l2"),
+    Field("l2NetworkConfig", L2, "l2", "VLANs, and prefixes of addresses written without one."),
     Field(
         "networkLifecycle",
         Choice(Lifecycle, {"AnthosManaged": Lifecycle.MANAGED}),
@@ -181,7 +181,7 @@ SPEC: Record[NetworkSpec] = Record(
     Field("gateway4", ADDRESS4, "gateway4", "IPv4 router the guests are told."),
     Field("gateway6", ADDRESS6, "gateway6", "IPv6 router the guests are told; may be link-local."),
     Field("routes", ListOf(Only("to", ROUTE), unique=True), "routes", "Further destinations by way of the gateway."),
-    Field("dnsConfig", DNS, "dns"),
+    Field("dnsConfig", DNS, "dns", "Name servers and search domains the guests are told."),
     Field("mtu", Integer(68, 65535), "mtu", "MTU of the guests' links; the uplink's when left out."),
     Field("ipam", IPAM, "ipam", "Addresses that Homeport gives out itself."),
     Field("externalDHCP4", BOOLEAN, "external_dhcp4", "IPv4 addresses come from a DHCP server on the network."),
@@ -248,7 +248,7 @@ STATUS: Record[NetworkStatus] = Record(
     Field("inUse", COUNT, "in_use", "Interfaces that name this Network."),
 )
 
-_SPEC = Field("spec", SPEC, "spec")
+_SPEC = Field("spec", SPEC, "spec", required=True)
 MANIFEST: Record[Network] = Record(
     Network,
     Field("metadata", MANIFEST_META, "meta", required=True),
