@@ -1,0 +1,191 @@
+"""Ends of holders and releases of addresses, planned as compare-and-delete of exactly what was judged. Pure.
+
+    end        the holder of one attachment ends; an ephemeral Interface goes with it, any other keeps all it owns
+    remove     an Interface goes: its addresses (to rest), MAC and index with it
+    give up    an Interface loses addresses and stays
+
+Each release has a journal entry with its reason in the same transaction. What has moved on meanwhile (another holder,
+another uid, another owner of the key) is left alone.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from homeport_api import wire
+from homeport_api.addresses import IpAddress, L2Domain
+from homeport_api.attachment import Attachment, Nic
+from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.network import Network
+from homeport_api.owner import Owner
+from homeport_ipam import holders
+from homeport_ipam.journal import RELEASE, Release, entry_key
+from homeport_ipam.pool import Randomness
+from homeport_ipam.snapshot import Snapshot
+from homeport_ipam.transaction import Draft, Transaction
+from homeport_store import keys
+
+NICS_A_TRANSACTION = 12
+"""An ephemeral NIC takes up to nine writes, so a call of 24 ends in two transactions; the attachment goes last."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndStep:
+    """`ended` are the Interfaces whose holder it ends; `more` says that the attachment needs another step."""
+
+    transaction: Transaction
+    ended: tuple[InterfaceKey, ...]
+    more: bool
+
+
+def plan_end(
+    snapshot: Snapshot,
+    attachment: Attachment,
+    epochs: Mapping[InterfaceKey, int] | None,
+    reason: str,
+    now: float,
+    random: Randomness,
+) -> EndStep | None:
+    """The next step in ending an attachment. `epochs`, where known, are those of the attachment that was ended: NICs of
+    a later one of the same key are left alone, and None comes back when there are no others."""
+    mine = [nic for nic in attachment.nics if epochs is None or nic.epoch <= epochs.get(nic.interface, -1)]
+    if not mine and attachment.nics:
+        return None
+    now_ending = mine[:NICS_A_TRANSACTION]
+    draft = Draft()
+    ended = tuple(
+        nic.interface for nic in now_ending if _end_nic(snapshot, draft, attachment, nic, reason, now, random)
+    )
+    left = tuple(nic for nic in attachment.nics if nic not in now_ending)
+    key = keys.attachment(attachment.key)
+    draft.guard(key, attachment.revision)
+    if left:
+        draft.put(key, wire.ATTACHMENT.dumps(replace(attachment, nics=left)))
+    else:
+        draft.delete(key)
+    return EndStep(draft.finish(), ended, more=len(mine) > len(now_ending))
+
+
+def _end_nic(
+    snapshot: Snapshot,
+    draft: Draft,
+    attachment: Attachment,
+    nic: Nic,
+    reason: str,
+    now: float,
+    random: Randomness,
+) -> bool:
+    """False when the Interface has gone or moved on: then nothing of it is touched."""
+    interface = snapshot.interface(nic.interface)
+    if interface is None or interface.meta.uid != nic.uid:
+        return False
+    holder = holders.find_holder(interface.status, attachment.key)
+    if holder is None or holder.boot_id != attachment.boot_id:
+        return False
+    status = holders.end(interface.status, attachment.key)
+    if status.ephemeral and not status.holders:
+        draft_removal(snapshot, draft, interface, reason, now, random)
+        return True
+    draft.guard(keys.interface(interface.key), interface.meta.revision)
+    draft.put(keys.interface(interface.key), wire.INTERFACE.stored.dumps(replace(interface, status=status)))
+    return True
+
+
+def draft_removal(
+    snapshot: Snapshot, draft: Draft, interface: Interface, reason: str, now: float, random: Randomness
+) -> None:
+    """The Interface goes with all it owns. Who may do that is decided elsewhere."""
+    draft.guard(keys.interface(interface.key), interface.meta.revision)
+    draft.delete(keys.interface(interface.key))
+    if interface.spec.vm is not None and interface.spec.interface is not None:
+        pointer = snapshot.pointer(interface.meta.namespace, interface.spec.vm, interface.spec.interface)
+        if pointer is not None and pointer.interface == interface.key:
+            path = keys.index(interface.meta.namespace, interface.spec.vm, interface.spec.interface)
+            draft.guard(path, pointer.revision)
+            draft.delete(path)
+    network = snapshot.network(interface.spec.network)
+    if network is not None:
+        addresses = _drop_addresses(snapshot, draft, interface, network, [a.ip for a in interface.status.addresses])
+        _drop_mac(snapshot, draft, interface, network)
+        _note(draft, interface, network, addresses, reason, now, random, mac=True)
+
+
+def draft_surrender(
+    snapshot: Snapshot,
+    draft: Draft,
+    interface: Interface,
+    network: Network,
+    addresses: Collection[IpAddress],
+    reason: str,
+    now: float,
+    random: Randomness,
+) -> Interface:
+    """The Interface loses these addresses and stays; it is returned as it will be, and written by the caller."""
+    gone = _drop_addresses(snapshot, draft, interface, network, addresses)
+    _note(draft, interface, network, gone, reason, now, random, mac=False)
+    kept = tuple(address for address in interface.status.addresses if address.ip not in addresses)
+    return replace(interface, status=replace(interface.status, addresses=kept))
+
+
+def draft_mac_surrender(snapshot: Snapshot, draft: Draft, interface: Interface, network: Network) -> Interface:
+    """The Interface loses its MAC and stays, as `draft_surrender`."""
+    _drop_mac(snapshot, draft, interface, network)
+    return replace(interface, status=replace(interface.status, mac=None))
+
+
+def _drop_addresses(
+    snapshot: Snapshot, draft: Draft, interface: Interface, network: Network, addresses: Collection[IpAddress]
+) -> tuple[IpAddress, ...]:
+    """Deletes the keys that are this Interface's own and lays the addresses to rest; returns those."""
+    domain = network.l2_domain
+    if domain is None:
+        return ()
+    gone: list[IpAddress] = []
+    for address in addresses:
+        claim = snapshot.address(domain, address)
+        if claim is None or not claim.by(interface.key, interface.meta.uid):
+            continue
+        draft_key_removal(draft, domain, address, claim.owner, claim.revision)
+        gone.append(address)
+    return tuple(gone)
+
+
+def draft_key_removal(draft: Draft, domain: L2Domain, address: IpAddress, owner: Owner, revision: int) -> None:
+    """One address key goes, and the address rests in its former owner's name."""
+    draft.guard(keys.address(domain, address), revision)
+    draft.delete(keys.address(domain, address))
+    draft.rest(keys.rest(domain, address), wire.OWNER.dumps(owner))
+
+
+def _drop_mac(snapshot: Snapshot, draft: Draft, interface: Interface, network: Network) -> None:
+    mac = interface.status.mac
+    if mac is None:
+        return
+    claim = snapshot.macs(network.mac_domain, mac).get(network.mac_scope)
+    if claim is not None and claim.by(interface.key, interface.meta.uid):
+        key = keys.mac(network.mac_domain, mac, network.mac_scope)
+        draft.guard(key, claim.revision)
+        draft.delete(key)
+
+
+def _note(
+    draft: Draft,
+    interface: Interface,
+    network: Network,
+    addresses: tuple[IpAddress, ...],
+    reason: str,
+    now: float,
+    random: Randomness,
+    *,
+    mac: bool,
+) -> None:
+    entry = Release(
+        now,
+        interface.key,
+        interface.meta.uid,
+        network.name,
+        reason,
+        network.l2_domain,
+        addresses,
+        interface.status.mac if mac else None,
+    )
+    draft.put(entry_key(now, random), RELEASE.dumps(entry))
