@@ -18,13 +18,15 @@ from homeport_store import keys
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What an Interface gave up at time `at`. `domain` is that of the addresses, None where there was none."""
+    """What an Interface gave up at time `at`; it had been made at `created`. `domain` is that of the addresses, None
+    where there was none."""
 
     at: float
     interface: InterfaceKey
     uid: str
     network: str
     reason: str
+    created: float = 0.0
     domain: L2Domain | None = None
     addresses: tuple[IpAddress, ...] = ()
     mac: MacAddress | None = None
@@ -39,6 +41,7 @@ RELEASE: Stored[Release] = Stored(
         Field("uid", TEXT, "uid", required=True),
         Field("network", TEXT, "network", required=True),
         Field("reason", TEXT, "reason", required=True),
+        Field("created", TIME, "created"),
         Field("domain", TEXT, "domain"),
         Field("addresses", ListOf(ADDRESS), "addresses"),
         Field("mac", MAC, "mac"),

@@ -153,7 +153,15 @@ def gateway_of(network: Network, version: int) -> IpAddress | None:
 
 def space_of(network: Network, version: int) -> AddressSpace:
     """Everything the Network may choose from in one family; of capacity 0 when it has no pools there."""
-    pools = pools_of(network, version)
+    return _space(network, version, pools_of(network, version))
+
+
+def space_of_pool(network: Network, pool: Pool) -> AddressSpace:
+    """What one of the Network's pools adds to that."""
+    return _space(network, pool.cidr.version, (pool,))
+
+
+def _space(network: Network, version: int, pools: Collection[Pool]) -> AddressSpace:
     wanted: list[Interval] = []
     barred: list[Interval] = []
     for pool in pools:

@@ -184,6 +184,7 @@ def _note(
         interface.meta.uid,
         network.name,
         reason,
+        interface.meta.created,
         network.l2_domain,
         addresses,
         interface.status.mac if mac else None,
