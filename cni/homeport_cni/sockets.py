@@ -7,6 +7,7 @@ Both ends work against a deadline on the monotonic clock, so that a peer that se
 import os
 import socket
 import time
+from array import array
 from types import TracebackType
 
 from homeport_api.errors import BadInput, Unavailable
@@ -14,6 +15,7 @@ from homeport_cni.frames import HEADER, Frame, decode_header, encode
 
 MAX_DESCRIPTORS = 4
 CHUNK = 1 << 16
+_RIGHTS_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * array("i").itemsize)
 
 
 class Received:
@@ -66,10 +68,8 @@ def send_frame(
     data = memoryview(encode(frame))
     try:
         connection.settimeout(timeout)
-        if descriptors:
-            sent = socket.send_fds(connection, [data[:CHUNK]], list(descriptors), socket.MSG_NOSIGNAL)
-        else:
-            sent = connection.send(data, socket.MSG_NOSIGNAL)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        sent = connection.sendmsg([data], rights, socket.MSG_NOSIGNAL)
         while sent < len(data):
             connection.settimeout(_left(deadline))
             sent += connection.send(data[sent:], socket.MSG_NOSIGNAL)
@@ -107,10 +107,15 @@ def _read(connection: socket.socket, size: int, deadline: float, descriptors: li
     data = bytearray()
     while len(data) < size:
         connection.settimeout(_left(deadline))
-        chunk, fds, flags, _ = socket.recv_fds(
-            connection, min(size - len(data), CHUNK), MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        # Not socket.recv_fds: it drops its flags, and the descriptors would leak into every child.
+        chunk, ancillary, flags, _ = connection.recvmsg(
+            min(size - len(data), CHUNK), _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC
         )
-        descriptors.extend(fds)
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds = array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                descriptors.extend(fds)
         if flags & socket.MSG_CTRUNC or len(descriptors) > MAX_DESCRIPTORS:
             raise BadInput(f"more than {MAX_DESCRIPTORS} descriptors came with one frame")
         if not chunk:
