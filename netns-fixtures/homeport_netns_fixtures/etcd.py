@@ -180,6 +180,7 @@ class Etcd:
 def etcd_member(*arguments: str) -> Iterator[Etcd]:
     """One member on unix sockets, no TCP port. `arguments` are added to etcd's command line."""
     with _directory() as directory:
+        quick = ("--heartbeat-interval", "20", "--election-timeout", "200")  # alone, it elects itself after that time
         options = ("--advertise-client-urls", "unix://client:0", "--initial-advertise-peer-urls", "unix://peer:0")
         member = Member(
             "solo",
@@ -189,6 +190,7 @@ def etcd_member(*arguments: str) -> Iterator[Etcd]:
                 *_common("solo", "unix://client:0", "unix://peer:0"),
                 *options,
                 *("--initial-cluster", "solo=unix://peer:0"),
+                *quick,
                 *arguments,
             ),
         )

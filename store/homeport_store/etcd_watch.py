@@ -138,8 +138,11 @@ class EtcdWatch:
         return False
 
     def _replaced(self, heard: Heard) -> bool:
-        behind = heard.created and heard.revision < self._last
-        return behind or self._cluster not in (0, heard.cluster)
+        """Whether this is not the store that was watched before, or an older copy of it."""
+        if heard.created and heard.revision < self._last:
+            # A member that is only behind the others will catch up; a list is never behind.
+            return self._list_prefix(self._prefix).revision < self._last
+        return self._cluster not in (0, heard.cluster)
 
     def _resync(self) -> None:
         listing = self._list_prefix(self._prefix)
