@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Interface
+from itertools import combinations
 from types import MappingProxyType
 
 from homeport_api.addresses import IpAddress, IpInterface, MacAddress, parse_mac
@@ -36,27 +37,24 @@ def parse_asked(source: str, ips: Iterable[str], mac: str | None = None) -> Aske
 
 def agree_on_ips(sources: Iterable[Asked]) -> Mapping[IpAddress, IpInterface | None]:
     """What every source that asks for addresses asks for; a prefix that one of them gives counts for all. Raises
-    Invalid naming the first two that differ."""
+    Invalid naming two that differ."""
     said = [source for source in sources if source.ips]
-    if not said:
-        return {}
-    first, agreed = said[0], dict(said[0].ips)
-    for other in said[1:]:
-        for address, prefixed in other.ips.items():
-            agreed[address] = agreed.get(address) or prefixed
-        if first.ips.keys() != other.ips.keys() or any(ip not in (None, agreed[key]) for key, ip in other.ips.items()):
-            raise Invalid(f"{first.source} asks for {_list(first)}, {other.source} for {_list(other)}: say one of them")
+    for one, other in combinations(said, 2):
+        prefixed_twice = [(one.ips[ip], other.ips[ip]) for ip in one.ips.keys() & other.ips.keys()]
+        if one.ips.keys() != other.ips.keys() or any(a and b and a != b for a, b in prefixed_twice):
+            raise Invalid(f"{one.source} asks for {_list(one)}, {other.source} for {_list(other)}: say one of them")
+    agreed: dict[IpAddress, IpInterface | None] = {}
+    for source in said:
+        agreed |= {ip: agreed.get(ip) or prefixed for ip, prefixed in source.ips.items()}
     return agreed
 
 
 def agree_on_mac(sources: Iterable[Asked]) -> MacAddress | None:
     """As `agree_on_ips`, for the MAC."""
     said = [source for source in sources if source.mac]
-    for other in said[1:]:
-        if other.mac != said[0].mac:
-            raise Invalid(
-                f"{said[0].source} asks for MAC {said[0].mac}, {other.source} for {other.mac}: say one of them"
-            )
+    for one, other in combinations(said, 2):
+        if one.mac != other.mac:
+            raise Invalid(f"{one.source} asks for MAC {one.mac}, {other.source} for {other.mac}: say one of them")
     return said[0].mac if said else None
 
 

@@ -202,14 +202,10 @@ def decode(document: Mapping[str, Any], path: str = "prevResult") -> Result:
         for at, entry in _entries(document, "routes", path, errors)
         if (route := _decode_route(entry, at, errors)) is not None
     )
-    dns = document.get("dns") or {}
-    if not isinstance(dns, Mapping):
-        errors.append(FieldError(f"{path}.dns", "must be an object"))
-        dns = {}
+    dns = ResultDns(*(_dns_entries(document, key, path, errors) for key in ("nameservers", "search")))
     if errors:
         raise Invalid(errors)
-    names = ResultDns(*(tuple(str(value) for value in dns.get(key) or ()) for key in ("nameservers", "search")))
-    return Result(interfaces, ips, routes, names)
+    return Result(interfaces, ips, routes, dns)
 
 
 def decode_prev(document: Mapping[str, Any]) -> PrevResult:
@@ -228,6 +224,15 @@ def _entries(
         errors.append(FieldError(f"{path}.{key}", "must be a list of objects"))
         return []
     return [(f"{path}.{key}[{index}]", entry) for index, entry in enumerate(entries)]
+
+
+def _dns_entries(document: Mapping[str, Any], key: str, path: str, errors: list[FieldError]) -> tuple[str, ...]:
+    dns = document.get("dns") or {}
+    values = dns.get(key) or [] if isinstance(dns, Mapping) else None
+    if isinstance(values, list) and all(isinstance(value, str) for value in values):
+        return tuple(values)
+    errors.append(FieldError(f"{path}.dns.{key}", "must be a list of strings"))
+    return ()
 
 
 def _text(entry: Mapping[str, Any], key: str, at: str, errors: list[FieldError]) -> str:
