@@ -12,13 +12,15 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
-from homeport_netns_fixtures import capability, leftovers, programs
+from homeport_netns_fixtures import capability, guest, leftovers, programs
 from homeport_netns_fixtures.capture import Capture
+from homeport_netns_fixtures.guest import Guest, Nic
 from homeport_netns_fixtures.netns import Namespace, create
 
 pytest_plugins = ("homeport_netns_fixtures.etcd",)
@@ -118,6 +120,42 @@ def capture() -> Iterator[Callable[[Namespace, str], Capture]]:
 def vlan_kernel() -> None:
     """A kernel with bridge VLAN filtering and bridge conntrack: asking for it is all that a test does."""
     capability.require(capability.kernel_lacks())
+
+
+class GuestMaker(Protocol):
+    """Starts a guest and returns while it boots; `wait_ready` waits."""
+
+    def __call__(
+        self,
+        namespace: Namespace,
+        name: str,
+        nics: Sequence[Nic],
+        *,
+        addresses: Sequence[str] = (),
+        gateways: Sequence[str] = (),
+        mtu: int | None = None,
+    ) -> Guest: ...
+
+
+@pytest.fixture
+def qemu(short_dir: Path) -> Iterator[GuestMaker]:
+    """Boots virtual machines: `web = qemu(host, "web", [Nic("tap0", mac)], addresses=["192.0.2.7/24"])`."""
+    capability.require(guest.lacks())
+    with contextlib.ExitStack() as stack:
+
+        def boot(
+            namespace: Namespace,
+            name: str,
+            nics: Sequence[Nic],
+            *,
+            addresses: Sequence[str] = (),
+            gateways: Sequence[str] = (),
+            mtu: int | None = None,
+        ) -> Guest:
+            machine = Guest(namespace, short_dir, name, nics, addresses=addresses, gateways=gateways, mtu=mtu)
+            return stack.enter_context(machine)
+
+        yield boot
 
 
 @pytest.fixture

@@ -34,6 +34,15 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=search_path())
 
 
+def find_busybox() -> Path | None:
+    """A statically linked busybox; the dynamic one would need its libraries in a guest's file system."""
+    for path in (unpacked_root() / "bin/busybox", Path("/bin/busybox")):
+        # A dynamic executable names its loader (PT_INTERP) right behind the program headers.
+        if path.exists() and b"/ld-" not in path.read_bytes()[:4096]:
+            return path
+    return None
+
+
 def missing_programs(*names: str) -> str | None:
     """Why a test that starts these cannot run here, with the remedy; None when all are there."""
     absent = [name for name in names if find_program(name) is None]
