@@ -126,12 +126,13 @@ class Allocator:
             if claim is None:
                 raise NotFound(f"{address} belongs to nobody in L2 domain {domain}")
             owner = claim.owner.interface
+            draft = Draft()
             interface = snapshot.interface(owner)
             if interface is not None and interface.meta.uid == claim.owner.uid:
                 network = snapshot.network(interface.spec.network)
                 if network is not None and network.l2_domain == domain:
                     return self._surrender(snapshot, _idle(snapshot, owner), (address,), reason)[0], owner
-            draft = Draft()
+                draft.guard(keys.network(interface.spec.network), network.meta.revision if network else 0)
             draft.guard(keys.interface(owner), interface.meta.revision if interface else 0)
             draft_key_removal(draft, domain, address, claim.owner, claim.revision)
             return draft.finish(), owner

@@ -74,7 +74,9 @@ def _check_owned(interface: Interface, addresses: dict[int, Wanted], mac: MacAdd
 
 def _by_family(written: Sequence[IpInterface], bare: Sequence[IpAddress], where: str) -> dict[int, Wanted]:
     found: dict[int, Wanted] = {}
-    for wanted in (*(Wanted(address.ip, address) for address in written), *(Wanted(address) for address in bare)):
+    # A bare address may stand among the written ones too, as /32 or /128.
+    prefixed = (Wanted(address.ip, address) for address in written if address.ip not in bare)
+    for wanted in (*prefixed, *(Wanted(address) for address in bare)):
         ip = wanted.ip
         if ip.is_multicast or ip.is_unspecified or ip.is_loopback:
             raise Invalid(f"{where}: {ip} is no unicast address of a network")

@@ -168,9 +168,10 @@ class _Call:
         self._draft.wish(keys.network(network.name), network.meta.revision)
         self._draft.put(keys.interface(settled.key), wire.INTERFACE.stored.dumps(settled))
         if resolved.index is not None:
-            key, revision = resolved.index
-            self._draft.guard(key, revision)
-            self._draft.put(key, wire.INDEX.dumps(settled.key))
+            self._draft.guard(resolved.index.key, resolved.index.revision)
+            self._draft.put(resolved.index.key, wire.INDEX.dumps(settled.key))
+            if resolved.index.lost is not None:
+                self._draft.guard(keys.interface(resolved.index.lost), 0)
 
     def _answer(self, interface: Interface, network: Network, request: NicRequest) -> AttachedNic:
         addresses = () if network.external_dhcp else interface.status.addresses
@@ -195,6 +196,7 @@ class _Call:
             if nic.interface in named:
                 continue
             other = self._snapshot.interface(nic.interface)
+            self._draft.guard(keys.interface(nic.interface), other.meta.revision if other else 0)
             holder = holders.find_holder(other.status, self._record.key) if other else None
             if other is not None and holder is not None and holder.boot_id == self._request.boot_id:
                 raise Held(

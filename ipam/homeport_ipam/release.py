@@ -76,6 +76,8 @@ def _end_nic(
 ) -> bool:
     """False when the Interface has gone or moved on: then nothing of it is touched."""
     interface = snapshot.interface(nic.interface)
+    # Guarded even when left alone: that it has gone or moved on may be nothing but a stale view.
+    draft.guard(keys.interface(nic.interface), interface.meta.revision if interface else 0)
     if interface is None or interface.meta.uid != nic.uid:
         return False
     holder = holders.find_holder(interface.status, attachment.key)
@@ -85,7 +87,6 @@ def _end_nic(
     if status.ephemeral and not status.holders:
         draft_removal(snapshot, draft, interface, reason, now, random)
         return True
-    draft.guard(keys.interface(interface.key), interface.meta.revision)
     draft.put(keys.interface(interface.key), wire.INTERFACE.stored.dumps(replace(interface, status=status)))
     return True
 
@@ -93,16 +94,18 @@ def _end_nic(
 def draft_removal(
     snapshot: Snapshot, draft: Draft, interface: Interface, reason: str, now: float, random: Randomness
 ) -> None:
-    """The Interface goes with all it owns. Who may do that is decided elsewhere."""
+    """The Interface goes with all it owns. Who may do that is decided elsewhere. What is found not to be its own is
+    guarded too, or a stale view would leave it behind."""
     draft.guard(keys.interface(interface.key), interface.meta.revision)
     draft.delete(keys.interface(interface.key))
     if interface.spec.vm is not None and interface.spec.interface is not None:
         pointer = snapshot.pointer(interface.meta.namespace, interface.spec.vm, interface.spec.interface)
+        path = keys.index(interface.meta.namespace, interface.spec.vm, interface.spec.interface)
+        draft.guard(path, pointer.revision if pointer else 0)
         if pointer is not None and pointer.interface == interface.key:
-            path = keys.index(interface.meta.namespace, interface.spec.vm, interface.spec.interface)
-            draft.guard(path, pointer.revision)
             draft.delete(path)
     network = snapshot.network(interface.spec.network)
+    draft.guard(keys.network(interface.spec.network), network.meta.revision if network else 0)
     if network is not None:
         addresses = _drop_addresses(snapshot, draft, interface, network, [a.ip for a in interface.status.addresses])
         _drop_mac(snapshot, draft, interface, network)
@@ -143,6 +146,7 @@ def _drop_addresses(
     for address in addresses:
         claim = snapshot.address(domain, address)
         if claim is None or not claim.by(interface.key, interface.meta.uid):
+            draft.guard(keys.address(domain, address), claim.revision if claim else 0)
             continue
         draft_key_removal(draft, domain, address, claim.owner, claim.revision)
         gone.append(address)
@@ -161,9 +165,9 @@ def _drop_mac(snapshot: Snapshot, draft: Draft, interface: Interface, network: N
     if mac is None:
         return
     claim = snapshot.macs(network.mac_domain, mac).get(network.mac_scope)
+    key = keys.mac(network.mac_domain, mac, network.mac_scope)
+    draft.guard(key, claim.revision if claim else 0)
     if claim is not None and claim.by(interface.key, interface.meta.uid):
-        key = keys.mac(network.mac_domain, mac, network.mac_scope)
-        draft.guard(key, claim.revision)
         draft.delete(key)
 
 

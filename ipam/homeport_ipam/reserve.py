@@ -119,4 +119,6 @@ def _draft_index(snapshot: Snapshot, draft: Draft, interface: Interface) -> None
             "that one, or delete it first"
         )
     draft.guard(path, pointer.revision if pointer else 0)
+    if pointer is not None:
+        draft.guard(keys.interface(pointer.interface), 0)
     draft.put(path, wire.INDEX.dumps(interface.key))

@@ -6,7 +6,7 @@ neither                              ──► made, with the first derived name
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from homeport_api.attachment import Identity, NicRequest
@@ -20,9 +20,19 @@ from homeport_store import keys
 
 
 @dataclass(frozen=True, slots=True)
+class IndexKey:
+    """An index key to be written, with the revision it has now. `lost` is the Interface it points to now, when that is
+    not there: it must still not be there when the key is written."""
+
+    key: str
+    revision: int
+    lost: InterfaceKey | None
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
-    """`present` is the stored Interface, None for one to be made; `interface` is either. `index` is the index key to be
-    written, with the revision it has now. `vm` and `interface_name` are what its choices are made from."""
+    """`present` is the stored Interface, None for one to be made; `interface` is either. `index` is what to write, None
+    for nothing. `vm` and `interface_name` are what its choices are made from."""
 
     interface: Interface
     present: Interface | None
@@ -30,7 +40,7 @@ class Resolved:
     vm: str
     interface_name: str
     ephemeral: bool
-    index: tuple[str, int] | None = None
+    index: IndexKey | None = None
 
 
 def resolve(
@@ -46,16 +56,16 @@ def resolve(
     present = snapshot.interface(pointer.interface) if pointer else None
     if present is not None:
         return _existing(snapshot, request, present, None)
-    revision = pointer.revision if pointer else 0
+    index = IndexKey(path, pointer.revision if pointer else 0, pointer.interface if pointer else None)
     for name in interface_names(who.vm, who.interface):
         key = InterfaceKey(who.namespace, name)
         if key in made:
             continue
         other = snapshot.interface(key)
         if other is None:
-            return _new(snapshot, request, key, (path, revision), random, now)
+            return _new(snapshot, request, key, index, random, now)
         if (other.spec.vm, other.spec.interface) == (who.vm, who.interface):
-            return _existing(snapshot, request, other, (path, revision))
+            return _existing(snapshot, request, other, replace(index, lost=None))
     raise Invalid(
         f"VM {who.namespace}/{who.vm}, interface {who.interface}: the names an Interface could have for it "
         f"({', '.join(interface_names(who.vm, who.interface))}) belong to others: give the interface another name"
@@ -73,7 +83,7 @@ def _named(snapshot: Snapshot, request: NicRequest, name: str) -> Resolved:
     return Resolved(present, present, network, vm or "", interface or name, ephemeral=False)
 
 
-def _existing(snapshot: Snapshot, request: NicRequest, present: Interface, index: tuple[str, int] | None) -> Resolved:
+def _existing(snapshot: Snapshot, request: NicRequest, present: Interface, index: IndexKey | None) -> Resolved:
     who = request.identity
     if who.ephemeral and not present.status.ephemeral:
         raise Invalid(
@@ -85,7 +95,7 @@ def _existing(snapshot: Snapshot, request: NicRequest, present: Interface, index
 
 
 def _new(
-    snapshot: Snapshot, request: NicRequest, key: InterfaceKey, index: tuple[str, int], random: Randomness, now: float
+    snapshot: Snapshot, request: NicRequest, key: InterfaceKey, index: IndexKey, random: Randomness, now: float
 ) -> Resolved:
     who = request.identity
     if request.network is None:
