@@ -1,6 +1,6 @@
 """VirtualMachine: only what Homeport itself needs of it. The rest of the manifest is kept unread."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,20 +31,31 @@ class VirtualMachine:
     spec: dict[str, Any] = field(default_factory=dict)
 
 
-def interfaces_of(vm: VirtualMachine, taken: Container[str] = frozenset()) -> tuple[Interface, ...]:
-    """The Interfaces a VM's manifest asks for, in its order. `taken` are the names in its namespace that belong to
-    other identities. Raises AlreadyExists when every name of one of them is taken."""
-    made: dict[str, Interface] = {}
+def interfaces_of(vm: VirtualMachine, existing: Iterable[Interface] = ()) -> tuple[Interface, ...]:
+    """The Interfaces a VM's manifest asks for, in its order; `existing` are those of its namespace. One that has this
+    identity already keeps its name, and a name that belongs to another identity is passed over. Raises AlreadyExists
+    when every name of one of them is."""
+    by_identity: dict[tuple[str, str], str] = {}
+    for interface in existing:
+        if interface.spec.vm is not None and interface.spec.interface is not None:
+            by_identity[interface.spec.vm, interface.spec.interface] = interface.meta.name
+    taken = set(by_identity.values())
+    made: list[Interface] = []
     for entry in vm.interfaces:
-        names = interface_names(vm.meta.name, entry.name)
-        name = next((name for name in names if name not in taken and name not in made), None)
-        if name is None:
-            raise AlreadyExists(
-                f"interface {entry.name} of {vm.meta.namespace}/{vm.meta.name}: every name its Interface could have is "
-                "taken by another; rename the interface"
-            )
+        name = by_identity.get((vm.meta.name, entry.name)) or _free_name(vm, entry.name, taken)
+        taken.add(name)
         spec = InterfaceSpec(
             entry.network, entry.addresses, entry.bare_addresses, entry.mac, vm=vm.meta.name, interface=entry.name
         )
-        made[name] = Interface(ObjectMeta(name, vm.meta.namespace), spec)
-    return tuple(made.values())
+        made.append(Interface(ObjectMeta(name, vm.meta.namespace), spec))
+    return tuple(made)
+
+
+def _free_name(vm: VirtualMachine, interface: str, taken: Container[str]) -> str:
+    for name in interface_names(vm.meta.name, interface):
+        if name not in taken:
+            return name
+    raise AlreadyExists(
+        f"interface {interface} of {vm.meta.namespace}/{vm.meta.name}: every name its Interface could have is taken by "
+        "another; rename the interface"
+    )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport_api.errors import AlreadyExists
-from homeport_api.interface import interface_names
+from homeport_api.interface import Interface, InterfaceSpec, interface_names
 from homeport_api.meta import ObjectMeta
 from homeport_api.names import parse_identity_name, parse_label_name
 from homeport_api.virtualmachine import VirtualMachine, VmInterface, interfaces_of
@@ -42,10 +42,20 @@ def test_interfaces_that_would_share_a_name_get_two() -> None:
 
 
 def test_a_name_that_is_taken_is_passed_over_and_in_the_end_refused() -> None:
-    plain, hashed = interface_names("web", "eth0")
-    assert [made.meta.name for made in interfaces_of(machine("eth0"), {plain})] == [hashed]
+    plain, hashed = (
+        Interface(ObjectMeta(name, "shop"), InterfaceSpec("blue", vm="other", interface=name))
+        for name in interface_names("web", "eth0")
+    )
+    assert [made.key for made in interfaces_of(machine("eth0"), [plain])] == [hashed.key]
     with pytest.raises(AlreadyExists, match="rename the interface"):
-        interfaces_of(machine("eth0"), {plain, hashed})
+        interfaces_of(machine("eth0"), [plain, hashed])
+
+
+def test_an_identity_keeps_its_name_and_a_reservation_without_one_is_taken() -> None:
+    present = Interface(ObjectMeta("front", "shop"), InterfaceSpec("blue", vm="web", interface="eth0"))
+    reservation = Interface(ObjectMeta("web-eth1", "shop"), InterfaceSpec("blue"))
+    made = interfaces_of(machine("eth0", "eth1"), [present, reservation])
+    assert [interface.meta.name for interface in made] == ["front", "web-eth1"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ü", "a\n"])

@@ -1,0 +1,105 @@
+"""`apply`: makes the store say what manifests say. What that takes is planned in `homeport_api.apply`."""
+
+import sys
+from uuid import uuid4
+
+import click
+
+from homeport_api.apply import Outcome, Step, World, plan_apply
+from homeport_api.errors import AlreadyExists, HomeportError
+from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.manifest import read_manifest
+from homeport_api.network import Network
+from homeport_api.validate_interface import interface_not_enforced
+from homeport_api.validate_network import not_enforced, same_domain
+from homeport_api.virtualmachine import VirtualMachine
+from homeport_api.wire import AnyObject
+from homeport_cli.documents import read_documents
+from homeport_cli.options import common_options, pass_session
+from homeport_cli.session import Session
+
+
+@click.command("apply")
+@click.option(
+    "-f",
+    "--filename",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="PATH",
+    type=click.Path(path_type=str),
+    help="Manifest file, directory of manifests, or - for standard input; may be given often.",
+)
+@common_options
+@pass_session
+def apply(session: Session, names: tuple[str, ...]) -> None:
+    """Create or change the objects of manifests.
+
+    Nothing is changed when any of them is invalid; all errors are told at once.
+    """
+    manifest = read_manifest(read_documents(names, sys.stdin), session.settings.namespace)
+    for warning in manifest.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    steps = plan_apply(_world(session, manifest.objects), manifest.objects, session.clock(), lambda: str(uuid4()))
+    done = 0
+    try:
+        for step in steps:
+            _take(session, step)
+            done += 1
+            _tell(step)
+    except HomeportError:
+        if done:
+            click.echo(f"{done} of {len(steps)} objects were applied before this:", err=True)
+        raise
+
+
+def _world(session: Session, wanted: tuple[AnyObject, ...]) -> World:
+    objects = session.objects
+    namespaces = {item.meta.namespace for item in wanted if not isinstance(item, Network)}
+    return World(
+        {network.name: network for network in objects.networks.list()},
+        {item.key: item for namespace in namespaces for item in objects.interfaces_in(namespace)},
+        {
+            InterfaceKey(item.meta.namespace, item.meta.name): item
+            for namespace in namespaces
+            for item in objects.machines_in(namespace)
+        },
+    )
+
+
+def _take(session: Session, step: Step) -> None:
+    """Writes one object, compared with what the plan saw. An Interface claims its addresses in the same transaction."""
+    match step.value:
+        case Interface():
+            session.allocator.reserve(step.value)
+        case Network() if step.outcome is not Outcome.UNCHANGED:
+            _save_network(session, step.value)
+        case VirtualMachine() if step.outcome is not Outcome.UNCHANGED:
+            session.objects.machines.save(step.value)
+
+
+def _save_network(session: Session, network: Network) -> None:
+    """Two at once could each find the place of the other free; so each looks again after it wrote, and the one that
+    came later goes."""
+    networks = session.objects.networks
+    saved = networks.save(network)
+    rival = same_domain(saved, networks.list())
+    if network.meta.revision == 0 and rival is not None and rival.meta.revision < saved.meta.revision:
+        networks.delete(saved)
+        raise AlreadyExists(f"Network {network.name} has the uplink and VLAN of Network {rival.name}, made meanwhile")
+
+
+def _tell(step: Step) -> None:
+    value = step.value
+    kind = type(value).__name__.lower()
+    name = value.meta.name if isinstance(value, Network) else f"{value.meta.namespace}/{value.meta.name}"
+    click.echo(f"{kind}/{name} {step.outcome}")
+    match value:
+        case Network():
+            fields = not_enforced(value)
+        case Interface():
+            fields = interface_not_enforced(value)
+        case VirtualMachine():
+            fields = ()
+    if fields:
+        click.echo(f"Warning: {kind}/{name}: stored, and without effect in this version: {', '.join(fields)}", err=True)

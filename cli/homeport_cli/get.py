@@ -1,0 +1,85 @@
+"""`get` and `describe`: what is in the store."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from homeport_api.errors import Invalid
+from homeport_api.wire import AnyKind
+from homeport_cli.kinds import get_object, kind_argument, list_objects, show, table
+from homeport_cli.options import common_options, output_option, pass_session
+from homeport_cli.output import Form, as_list, print_data, print_table
+from homeport_cli.session import Session, is_terminal
+
+
+@click.command("get")
+@kind_argument
+@click.argument("name", required=False)
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of all namespaces.")
+@output_option
+@common_options
+@pass_session
+def get(session: Session, kind: AnyKind, name: str | None, everywhere: bool, form: Form) -> None:
+    """List objects, or print one.
+
+    KIND is networks (net), interfaces (interface) or virtualmachines (vm).
+    """
+    if name is not None and everywhere:
+        raise Invalid("a NAME belongs to one namespace: leave -A out, or the name")
+    if name is None:
+        found = list_objects(session, kind, None if everywhere else session.settings.namespace)
+    else:
+        found = (get_object(session, kind, name),)
+    if form in {Form.JSON, Form.YAML}:
+        shown = [show(item) for item in found]
+        print_data(as_list(shown) if name is None else shown[0], form)
+    elif not found:
+        where = "" if everywhere or not kind.namespaced else f" in namespace {session.settings.namespace}"
+        click.echo(f"There are no {kind.plural}{where}.", err=True)
+    else:
+        print_table(
+            table(session, kind, found, namespaces=everywhere and kind.namespaced), form, terminal=is_terminal()
+        )
+
+
+@click.command("describe")
+@kind_argument
+@click.argument("name")
+@common_options
+@pass_session
+def describe(session: Session, kind: AnyKind, name: str) -> None:
+    """Print all that is known of one object, for people."""
+    shown = show(get_object(session, kind, name))
+    for line in _paragraphs(
+        {"kind": kind.name, **{key: shown[key] for key in shown if key not in {"apiVersion", "kind"}}}
+    ):
+        click.echo(line)
+
+
+def _paragraphs(value: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
+    """Names and values in two columns, lists of objects as paragraphs of their own."""
+    margin = " " * indent
+    width = max((len(name) for name in value), default=0) + 2
+    for name, below in value.items():
+        title = f"{_title(name)}:"
+        match below:
+            case Mapping():
+                yield f"{margin}{title}"
+                yield from _paragraphs(below, indent + 2)
+            case [Mapping(), *_]:
+                yield f"{margin}{title}"
+                for item in below:
+                    first, *rest = _paragraphs(item, indent + 4)
+                    yield f"{margin}  - {first.lstrip()}"
+                    yield from rest
+            case list():
+                yield f"{margin}{title.ljust(width)} {', '.join(map(str, below))}"
+            case bool():
+                yield f"{margin}{title.ljust(width)} {'yes' if below else 'no'}"
+            case _:
+                yield f"{margin}{title.ljust(width)} {below}"
+
+
+def _title(name: str) -> str:
+    return name[:1].upper() + name[1:]
