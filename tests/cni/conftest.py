@@ -93,12 +93,12 @@ def shim(installed: Path, run_dir: Path, tmp_path: Path) -> Program:
 
 @pytest.fixture(scope="session")
 def impatient_source(kind: Shim, installed: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The same shim with half a second of patience instead of two minutes."""
+    """The same shim with a fifth of a second of patience instead of two minutes."""
     if kind is Shim.PYTHON:
         source = (installed / "homeport").read_bytes()
-        return source.replace(b"PATIENCE = 120.0", b"PATIENCE = 0.5").replace(b"PATIENCE = 10.0", b"PATIENCE = 0.4")
+        return source.replace(b"PATIENCE = 120.0", b"PATIENCE = 0.2").replace(b"PATIENCE = 10.0", b"PATIENCE = 0.15")
     program = tmp_path_factory.mktemp("impatient") / "shim"
-    limits = ("-DPATIENCE_MS=500", "-DSHORT_PATIENCE_MS=400")
+    limits = ("-DPATIENCE_MS=200", "-DSHORT_PATIENCE_MS=150")
     subprocess.run([compiler(), *FLAGS, *limits, "-o", os.fspath(program), os.fspath(SOURCE)], check=True)
     return program.read_bytes()
 
