@@ -8,12 +8,14 @@ finds those that were orphaned.
 import contextlib
 import json
 import os
+import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from homeport_netns_fixtures import names
-from homeport_netns_fixtures.netns import RUN_NETNS, named
+from homeport_netns_fixtures.netns import RUN_NETNS, CommandFailed, named
 from homeport_netns_fixtures.programs import find_program
 
 SESSION = "HOMEPORT_TEST_SESSION"
@@ -55,9 +57,17 @@ def sweep_dead_runs() -> list[str]:
     return swept
 
 
-def processes_naming(text: str) -> list[int]:
-    """Processes of this run whose command line holds `text`; a path of a test's own directory, for instance."""
-    return [pid for pid in _processes() if text in _command_line(pid)]
+def kill_processes_naming(text: str, within: float = 10) -> None:
+    """SIGKILL to this run's processes whose command line holds `text`, a directory of a test's own for instance, and
+    waits until they are gone: an etcd that an agent left behind, for one."""
+    end = time.monotonic() + within
+    while pids := [pid for pid in _processes() if text in _command_line(pid)]:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > end:
+            raise CommandFailed(f"processes {pids} outlive SIGKILL")
+        time.sleep(0.02)
 
 
 def _counts(name: str, everything: bool) -> bool:

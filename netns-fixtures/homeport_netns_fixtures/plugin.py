@@ -19,11 +19,14 @@ from typing import Protocol
 import pytest
 
 from homeport_netns_fixtures import capability, guest, leftovers, programs
+from homeport_netns_fixtures import topology as topology_module
 from homeport_netns_fixtures.capture import Capture
+from homeport_netns_fixtures.etcd import Etcd, etcd, etcd_three
 from homeport_netns_fixtures.guest import Guest, Nic
 from homeport_netns_fixtures.netns import Namespace, create
+from homeport_netns_fixtures.topology import NodeSpec, World
 
-pytest_plugins = ("homeport_netns_fixtures.etcd",)
+__all__ = ["etcd", "etcd_three"]  # fixtures of this plugin that are written elsewhere
 
 # From the least to the most demanding; a test belongs to the last of those that its fixtures name.
 TIERS = ("host", "kernel", "runtime")
@@ -114,6 +117,21 @@ def capture() -> Iterator[Callable[[Namespace, str], Capture]]:
     """Captures frames: `wire = capture(switch, "p1")`, then `wire.wait(lambda frame: frame.vlan == 100)`."""
     with contextlib.ExitStack() as stack:
         yield lambda namespace, link: stack.enter_context(Capture(namespace, link))
+
+
+class WorldBuilder(Protocol):
+    def __call__(self, *specs: NodeSpec | str, etcd: Etcd | None = None) -> World: ...
+
+
+@pytest.fixture
+def topology() -> Iterator[WorldBuilder]:
+    """Builds worlds: `world = topology("a", NodeSpec("b", bond=True), etcd=etcd_three)`. Agents are not started."""
+    with contextlib.ExitStack() as stack:
+
+        def build(*specs: NodeSpec | str, etcd: Etcd | None = None) -> World:
+            return stack.enter_context(topology_module.build(*specs, etcd=etcd))
+
+        yield build
 
 
 @pytest.fixture
