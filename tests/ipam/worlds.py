@@ -83,10 +83,11 @@ class World:
             self.objects.networks.save(each)
         self.allocator = self.another()
 
-    def another(self) -> Allocator:
-        """A further agent, with a view of what is so now."""
+    def another(self, *, blind: bool = False) -> Allocator:
+        """A further agent, with a view of what is so now, or with none at all."""
         view = View()
-        view.load(self.store.list(keys.PREFIX))
+        if not blind:
+            view.load(self.store.list(keys.PREFIX))
         self.views.append(view)
         return Allocator(self.store, view, "test", self.rest, lambda: self.now, random.Random(next(self.seeds)))
 
