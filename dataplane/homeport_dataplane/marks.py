@@ -11,7 +11,9 @@ from homeport_api.addresses import MacAddress, MacDomain
 from homeport_api.interface import InterfaceKey
 
 PORT_PREFIX = "hp"
-_UPLINK_BRIDGE, _ISOLATED_BRIDGE, _UPLINK = "hpb", "hpi", "hpu"
+_UPLINK_BRIDGE, _ISOLATED_BRIDGE, UPLINK_PREFIX = "hpb", "hpi", "hpu"
+OWN_PREFIXES = (_UPLINK_BRIDGE, _ISOLATED_BRIDGE, UPLINK_PREFIX)
+"""What bridges and uplinks of ours are called in the switch."""
 _NAME_LENGTH = 15
 _OWNER = "homeport"
 DISCARDED = f"{_OWNER}:discarded"
@@ -69,7 +71,7 @@ def bridge_mac(name: str) -> MacAddress:
 
 def uplink_name(uplink: str) -> str:
     """The uplink's link inside the switch: `hpu-bond0`."""
-    return _named(_UPLINK, uplink)
+    return _named(UPLINK_PREFIX, uplink)
 
 
 def _named(prefix: str, name: str) -> str:
