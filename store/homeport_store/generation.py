@@ -11,6 +11,7 @@ as long as one looks before it has grown past the old one.
 import json
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from homeport_api.errors import BadInput, Unavailable
@@ -38,10 +39,15 @@ class Seen:
     revision: int
 
 
-def read(store: Store) -> Generation | None:
-    """None in a store that Homeport never wrote to."""
-    record = store.get(keys.GENERATION)
+def among(records: Iterable[Record]) -> Generation | None:
+    """The generation in a listing. None in a store that Homeport never wrote to."""
+    record = next((record for record in records if record.key == keys.GENERATION), None)
     return None if record is None else _parse(record)
+
+
+def read(store: Store) -> Generation | None:
+    """As `among`, of the store as it is now."""
+    return among(store.list(keys.GENERATION).records)
 
 
 def ensure(store: Store) -> Generation:
@@ -57,24 +63,22 @@ def ensure(store: Store) -> Generation:
 def look(store: Store) -> Seen:
     """What to remember from now on. Raises Unavailable in a store without a generation, or one being restored."""
     listing = store.list(keys.GENERATION)
-    for record in listing.records:
-        generation = _parse(record)
-        if record.key == keys.GENERATION and not generation.restoring:
-            return Seen(generation.id, listing.revision)
+    current = among(listing.records)
+    if current is not None and not current.restoring:
+        return Seen(current.id, listing.revision)
     raise Unavailable("the store has no finished generation: wait for its restore, or run the restore again")
 
 
 def replaced(store: Store, seen: Seen) -> str | None:
     """Why the store is not the one that was `seen` any more; None while it is."""
     listing = store.list(keys.GENERATION)
-    record = next((record for record in listing.records if record.key == keys.GENERATION), None)
-    if record is None:
+    current = among(listing.records)
+    if current is None:
         return f"it is empty, and had generation {seen.generation}"
-    generation = _parse(record)
-    if generation.restoring:
-        return f"it is being restored (generation {generation.id})"
-    if generation.id != seen.generation:
-        return f"it was restored: generation {generation.id}, and had {seen.generation}"
+    if current.restoring:
+        return f"it is being restored (generation {current.id})"
+    if current.id != seen.generation:
+        return f"it was restored: generation {current.id}, and had {seen.generation}"
     if listing.revision < seen.revision:
         return f"an older copy was put in its place: it is at revision {listing.revision}, and was at {seen.revision}"
     return None

@@ -51,6 +51,7 @@ def test_plaintext_is_for_loopback_alone() -> None:
             connect(StoreOptions(DATA, (far,)), allow_plaintext=True)
 
 
+@pytest.mark.host
 class TestFiles:
     @pytest.fixture
     def options(self, tmp_path: Path) -> StoreOptions:
@@ -84,7 +85,7 @@ def test_an_external_cluster(quiet_three: Etcd) -> None:
     store.close()
 
 
-def test_the_embedded_one_that_does_not_run(tmp_path: Path) -> None:
+def test_the_embedded_one_that_does_not_run() -> None:
     store = connect(StoreOptions(Path("/nowhere")), timeout=0.2)
     with pytest.raises(Unavailable, match="/nowhere/etcd/client:0 is out of reach"):
         store.get("/a")
