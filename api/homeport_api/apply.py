@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from homeport_api.errors import AlreadyExists, Conflict, FieldError, HomeportError, Invalid, NotFound
-from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
 from homeport_api.validate_interface import interface_changes
@@ -58,15 +58,15 @@ def plan_apply(world: World, wanted: Sequence[AnyObject], now: float, new_uid: C
     for machine in _only(wanted, VirtualMachine):
         plan.machine(machine)
     plan.raise_refusals()
-    return tuple(plan.steps)
+    return plan.steps()
 
 
 class _Plan:
     def __init__(self, world: World, now: float, new_uid: Callable[[], str]) -> None:
-        self.steps: list[Step] = []
+        self._world = world
         self._networks = dict(world.networks)
         self._interfaces = dict(world.interfaces)
-        self._machines = world.machines
+        self._written: dict[tuple[type, object], AnyObject] = {}
         self._now = now
         self._new_uid = new_uid
         self._refusals: list[tuple[type[HomeportError], FieldError]] = []
@@ -81,8 +81,7 @@ class _Plan:
             message = f"is the place of Network {other.name} already: two Networks cannot share an uplink and a VLAN"
             self._refuse(AlreadyExists, where, [FieldError("spec.l2NetworkConfig.vlanID", message)])
         new = Network(self._meta(old.meta if old else None, wanted.meta), wanted.spec)
-        self._networks[new.name] = new
-        self.steps.append(Step(_outcome(replace(old, status=new.status) if old else None, new), new))
+        self._networks[new.name] = self._written[Network, new.name] = new
 
     def interface(self, wanted: Interface, where: str) -> None:
         self._need_network(wanted.spec.network, where, "spec.networkName")
@@ -90,13 +89,12 @@ class _Plan:
         if old is None:
             new = Interface(self._meta(None, wanted.meta), wanted.spec)
         else:
-            for error in interface_changes(old, wanted):
+            new = Interface(self._meta(old.meta, wanted.meta), _with_identity(wanted.spec, old.spec), old.status)
+            for error in interface_changes(old, new):
                 held = error.path in {"spec.ipAddresses", "spec.macAddress"}
                 self._refuse(Conflict if held else Invalid, where, [error])
-            alive = replace(old.status, orphaned=None)
-            new = Interface(self._meta(old.meta, wanted.meta), wanted.spec, alive)
-        self._interfaces[new.key] = new
-        self.steps.append(Step(_outcome(old, new), new))
+            new = replace(new, status=replace(old.status, orphaned=None))
+        self._interfaces[new.key] = self._written[Interface, new.key] = new
 
     def machine(self, wanted: VirtualMachine) -> None:
         key = InterfaceKey(wanted.meta.namespace, wanted.meta.name)
@@ -109,9 +107,14 @@ class _Plan:
             return
         for at, interface in enumerate(interfaces):
             self.interface(self._merged(interface), f"{where} spec.interfaces[{at}]")
-        old = self._machines.get(key)
-        new = VirtualMachine(self._meta(old.meta if old else None, wanted.meta), wanted.interfaces, wanted.spec)
-        self.steps.append(Step(_outcome(old, new), new))
+        old = self._world.machines.get(key)
+        self._written[VirtualMachine, key] = VirtualMachine(
+            self._meta(old.meta if old else None, wanted.meta), wanted.interfaces, wanted.spec
+        )
+
+    def steps(self) -> tuple[Step, ...]:
+        """One for each object, also where a VM's manifest and an Interface's own both speak of it."""
+        return tuple(Step(self._outcome(value), value) for value in self._written.values())
 
     def raise_refusals(self) -> None:
         kinds = {kind for kind, _ in self._refusals}
@@ -137,6 +140,19 @@ class _Plan:
         )
         return Interface(old.meta, spec)
 
+    def _outcome(self, value: AnyObject) -> Outcome:
+        old: AnyObject | None
+        match value:
+            case Network():
+                old = self._world.networks.get(value.name)
+            case Interface():
+                old = self._world.interfaces.get(value.key)
+            case VirtualMachine():
+                old = self._world.machines.get(InterfaceKey(value.meta.namespace, value.meta.name))
+        if old is None:
+            return Outcome.CREATED
+        return Outcome.UNCHANGED if old == value else Outcome.CONFIGURED
+
     def _need_network(self, name: str, where: str, path: str) -> None:
         if name not in self._networks:
             message = f"Network {name} does not exist: apply it first, or together with this"
@@ -155,7 +171,6 @@ def _only(wanted: Iterable[AnyObject], kind: type[T]) -> Iterator[T]:
     return (one for one in wanted if isinstance(one, kind))
 
 
-def _outcome(old: AnyObject | None, new: AnyObject) -> Outcome:
-    if old is None:
-        return Outcome.CREATED
-    return Outcome.UNCHANGED if old == new else Outcome.CONFIGURED
+def _with_identity(wanted: InterfaceSpec, old: InterfaceSpec) -> InterfaceSpec:
+    """A reservation's manifest may leave open whose it is; once a VM has taken it, applying it again keeps that."""
+    return replace(wanted, vm=old.vm, interface=old.interface) if wanted.vm is None else wanted

@@ -27,6 +27,7 @@ from homeport_api.node import NodeRecord, NodeReport
 from homeport_api.owner import Owner
 from homeport_api.table import LENIENT, Reading, Record, Schema
 from homeport_api.virtualmachine import VirtualMachine
+from homeport_api.workload import Workload
 
 GROUP = "homeport.dev/v1"
 GKE_NETWORKING = "networking.gke.io/v1"
@@ -137,6 +138,10 @@ def _with_revision(value: Attachment, revision: int) -> Attachment:
     return dataclasses.replace(value, revision=revision)
 
 
+def _with_workload_revision(value: Workload, revision: int) -> Workload:
+    return dataclasses.replace(value, revision=revision)
+
+
 NETWORK: Kind[Network] = Kind(
     "Network",
     "networks",
@@ -174,6 +179,7 @@ KINDS: tuple[AnyKind, ...] = (NETWORK, INTERFACE, VIRTUAL_MACHINE)
 
 ATTACHMENT: Stored[Attachment] = Stored("attachment", wire_records.ATTACHMENT, _with_revision)
 INDEX: Stored[InterfaceKey] = Stored("index entry", wire_records.INTERFACE_KEY)
+WORKLOAD: Stored[Workload] = Stored("workload", wire_records.WORKLOAD, _with_workload_revision)
 OWNER: Stored[Owner] = Stored("owner record", wire_records.OWNER)
 NODE: Stored[NodeRecord] = Stored("node record", wire_records.NODE)
 REPORT: Stored[NodeReport] = Stored("report", wire_records.REPORT)

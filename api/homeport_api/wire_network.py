@@ -245,7 +245,7 @@ STATUS: Record[NetworkStatus] = Record(
         ),
         "nodes",
     ),
-    Field("inUse", COUNT, "in_use", "Interfaces that name this Network."),
+    Field("inUse", COUNT, "in_use", "Interfaces that name this Network.", required=True),
 )
 
 _SPEC = Field("spec", SPEC, "spec", required=True)

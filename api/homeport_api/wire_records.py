@@ -1,15 +1,35 @@
-"""Field tables of what only Homeport writes: owners, nodes, their reports, attachments."""
+"""Field tables of what only Homeport writes: owners, nodes, their reports, attachments, workloads."""
 
 from homeport_api.attachment import Attachment, AttachmentKey, Nic, PortKind, Source
 from homeport_api.interface import InterfaceKey
 from homeport_api.node import NodeRecord, NodeReport
 from homeport_api.owner import Owner, OwnerKind
-from homeport_api.scalars import BOOLEAN, COUNT, INTERFACE_ADDRESS, MAC, TEXT, TIME, Choice
+from homeport_api.scalars import BOOLEAN, COUNT, INTERFACE_ADDRESS, LABELS, MAC, TEXT, TIME, Choice, Integer
 from homeport_api.table import Field, ListOf, Record
 from homeport_api.wire_meta import CONDITIONS
+from homeport_api.workload import NamedPort, Protocol, Workload
 
 INTERFACE_KEY: Record[InterfaceKey] = Record(
     InterfaceKey, Field("namespace", TEXT, "namespace", required=True), Field("name", TEXT, "name", required=True)
+)
+
+WORKLOAD: Record[Workload] = Record(
+    Workload,
+    Field("namespace", TEXT, "namespace", required=True),
+    Field("name", TEXT, "name", required=True),
+    Field("labels", LABELS, "labels"),
+    Field(
+        "ports",
+        ListOf(
+            Record(
+                NamedPort,
+                Field("name", TEXT, "name", required=True),
+                Field("number", Integer(1, 65535), "number", required=True),
+                Field("protocol", Choice(Protocol), "protocol", required=True),
+            )
+        ),
+        "ports",
+    ),
 )
 
 OWNER: Record[Owner] = Record(

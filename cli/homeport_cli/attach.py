@@ -10,12 +10,16 @@ import click
 
 from homeport_api.addresses import parse_mac
 from homeport_api.errors import FieldError, Invalid
-from homeport_api.names import parse_identity_name, parse_link_name
+from homeport_api.names import (
+    parse_identity_name,
+    parse_link_name,
+)
 from homeport_api.scalars import read_host_address
 from homeport_cli.failure import Exit
 from homeport_cli.options import common_options, pass_session
 from homeport_cli.output import Form, print_data
 from homeport_cli.session import Session
+from homeport_cli.workload import forget_workload, read_label, read_port, save_workload
 
 NAMED_NAMESPACES = Path("/run/netns")
 
@@ -32,6 +36,8 @@ NAMED_NAMESPACES = Path("/run/netns")
 @click.option("--host", is_flag=True, help="The node's own network namespace.")
 @click.option("--ip", "ips", multiple=True, metavar="ADDRESS", help="Ask for this address; may be given often.")
 @click.option("--mac", metavar="MAC", help="Ask for this MAC.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label policies select the VM by.")
+@click.option("--port", "ports", multiple=True, metavar="NAME=NUMBER/PROTOCOL", help="A port policies may name.")
 @click.option("--take-over", is_flag=True, help="Take the Interface from its present holder.")
 @click.option("--standby", is_flag=True, help="Join as the target of a migration.")
 @click.option("--activate", is_flag=True, help="Make a standby the active one.")
@@ -59,6 +65,7 @@ def attach(session: Session, /, vm: str, tap: str | None, netns: str | None, hos
         "mac": options["mac"],
         "takeOver": options["take_over"],
     }
+    save_workload(session, vm, options["labels"], options["ports"])
     with _opened(netns) as descriptors:
         result = session.ask_agent({name: value for name, value in request.items() if value is not None}, descriptors)
     print_data(result, Form.JSON)
@@ -76,6 +83,8 @@ def detach(session: Session, vm: str, interface: str | None) -> None:
     """
     request = {"verb": "detach", "vm": vm, "namespace": session.settings.namespace}
     session.ask_agent(request if interface is None else {**request, "interface": interface})
+    if interface is None:
+        forget_workload(session, vm)
     click.echo(f"{session.settings.namespace}/{vm} {interface or 'all interfaces'} detached")
 
 
@@ -97,6 +106,8 @@ def _check(vm: str, tap: str | None, netns: str | None, host: bool, options: dic
         ("--interface", parse_identity_name, options["interface"]),
     ]
     checks += [("--ip", read_host_address, ip) for ip in options["ips"]]
+    checks += [("--label", read_label, label) for label in options["labels"]]
+    checks += [("--port", read_port, port) for port in options["ports"]]
     if tap is not None:
         checks.append(("--tap", parse_link_name, tap))
     if options["mac"] is not None:

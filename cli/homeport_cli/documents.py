@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import yaml
 
-from homeport_api.errors import FieldError, Invalid, NotFound
+from homeport_api.errors import FieldError, Invalid
 from homeport_api.manifest import Document
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -39,7 +39,7 @@ _Loader.yaml_implicit_resolvers = {
 
 def read_documents(names: Iterable[str], stdin: TextIO) -> tuple[Document, ...]:
     """The documents of all files, in order; `-` is standard input, a directory stands for the manifests in it. Raises
-    NotFound for a missing file, and Invalid with the syntax errors of all files."""
+    Invalid for a file that cannot be read, and with the syntax errors of all files."""
     documents: list[Document] = []
     errors: list[FieldError] = []
     for source, text in _texts(names, stdin):
@@ -63,14 +63,14 @@ def _texts(names: Iterable[str], stdin: TextIO) -> Iterator[tuple[str, str]]:
         if path.is_dir():
             files = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES and entry.is_file())
             if not files:
-                raise NotFound(f"{path}: the directory holds no manifest (*.yaml, *.yml, *.json)")
+                raise Invalid([FieldError(name, "the directory holds no manifest (*.yaml, *.yml, *.json)")])
         else:
             files = [path]
         for file in files:
             try:
                 yield str(file), file.read_text(encoding="utf-8")
             except OSError as error:
-                raise NotFound(f"{file}: {error.strerror}") from error
+                raise Invalid([FieldError(str(file), error.strerror or str(error))]) from error
             except UnicodeDecodeError as error:
                 raise Invalid(
                     [FieldError(str(file), f"is not UTF-8 text: {error.reason} at byte {error.start}")]

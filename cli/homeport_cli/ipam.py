@@ -13,7 +13,7 @@ from homeport_api.interface import InterfaceKey
 from homeport_api.network import Network
 from homeport_cli.failure import Exit
 from homeport_cli.options import common_options, output_option, pass_session
-from homeport_cli.output import Form, Table, as_list, print_data, print_table
+from homeport_cli.output import Form, Table, as_list, count, print_data, print_table
 from homeport_cli.session import Session, is_terminal
 from homeport_ipam import fsck
 from homeport_store import keys
@@ -40,7 +40,7 @@ def show(session: Session, network: str | None, form: Form) -> None:
         print_data(as_list(shown) if network is None else shown[0], form)
         return
     pools = [
-        (str(usage["network"]), *(str(pool[name]) for name in ("cidr", "capacity", "allocated", "free")))
+        (usage["network"], pool["cidr"], *(count(pool[name]) for name in ("capacity", "allocated", "free")))
         for usage in shown
         for pool in usage["pools"]
     ]

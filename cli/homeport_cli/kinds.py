@@ -11,7 +11,7 @@ from homeport_api.manifest import kind_by_name
 from homeport_api.network import Network
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import KINDS, AnyKind, AnyObject
-from homeport_cli.output import Table, age
+from homeport_cli.output import Table, age, count
 from homeport_cli.session import Session
 
 
@@ -109,7 +109,7 @@ def _network_row(network: Network, now: float) -> tuple[str, ...]:
         spec.uplink or "",
         _vlan(network),
         ready,
-        ", ".join(str(pool.free) for pool in status.pools),
+        ", ".join(count(pool.free) for pool in status.pools),
         str(status.in_use),
         _age(network.meta.created, now),
         ", ".join(str(pool.cidr) for pool in spec.ipam.pools),

@@ -1,6 +1,7 @@
 """How things are printed: tables on a terminal, plain columns in a pipe, JSON and YAML. The one file that knows."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,6 +72,11 @@ def age(seconds: float) -> str:
         if len(parts) == 2:
             break
     return "".join(parts) or "0s"
+
+
+def count(number: int) -> str:
+    """A number, or the power of two next to it when it is too long to be read: an IPv6 pool's capacity."""
+    return str(number) if number < 10**9 else f"~2^{round(math.log2(number))}"
 
 
 def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -21,6 +21,7 @@ ATTACHMENTS = PREFIX + "attachments/"
 REPORTS = PREFIX + "reports/"
 NODES = PREFIX + "nodes/"
 MACHINES = PREFIX + "machines/"
+WORKLOADS = PREFIX + "workloads/"
 JOURNAL = PREFIX + "journal/"
 GENERATION = PREFIX + "generation"
 SWEEPER = PREFIX + "sweeper"
@@ -117,6 +118,10 @@ def machine(namespace: str, name: str) -> str:
 
 def machines_of(namespace: str) -> str:
     return f"{MACHINES}{escape(namespace)}/"
+
+
+def workload(namespace: str, name: str) -> str:
+    return f"{WORKLOADS}{escape(namespace)}/{escape(name)}"
 
 
 def journal(entry: str) -> str:

@@ -15,6 +15,7 @@ from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
 from homeport_api.node import NodeRecord, NodeReport
 from homeport_api.virtualmachine import VirtualMachine
+from homeport_api.workload import Workload
 from homeport_store import keys
 from homeport_store.protocol import Delete, Put, Record, Store, Unchanged
 
@@ -100,6 +101,7 @@ class Objects:
         self.networks: Collection[str, Network] = Collection(store, NETWORKS)
         self.interfaces: Collection[InterfaceKey, Interface] = Collection(store, INTERFACES)
         self.machines: Collection[InterfaceKey, VirtualMachine] = Collection(store, MACHINES)
+        self.workloads: Collection[InterfaceKey, Workload] = Collection(store, WORKLOADS)
         self.attachments: Collection[AttachmentKey, Attachment] = Collection(store, ATTACHMENTS)
 
     def interfaces_in(self, namespace: str | None) -> tuple[Interface, ...]:
@@ -149,6 +151,13 @@ MACHINES: Place[InterfaceKey, VirtualMachine] = Place(
     lambda key: keys.machine(key.namespace, key.name),
     lambda machine: InterfaceKey(machine.meta.namespace, machine.meta.name),
     lambda machine: machine.meta.revision,
+)
+WORKLOADS: Place[InterfaceKey, Workload] = Place(
+    wire.WORKLOAD,
+    keys.WORKLOADS,
+    lambda key: keys.workload(key.namespace, key.name),
+    lambda workload: workload.key,
+    lambda workload: workload.revision,
 )
 ATTACHMENTS: Place[AttachmentKey, Attachment] = Place(
     wire.ATTACHMENT,
