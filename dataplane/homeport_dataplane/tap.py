@@ -124,13 +124,18 @@ def _move(operation: str, index: int, target: Namespace, name: str) -> Request:
 
 
 def _holds(process: Path, name: str) -> bool:
+    try:
+        return any(_is_tap(process, descriptor, name) for descriptor in (process / "fd").iterdir())
+    except OSError:  # the process ended
+        return False
+
+
+def _is_tap(process: Path, descriptor: Path, name: str) -> bool:
     """fdinfo of a tap's descriptor has the line `iff:<tab>NAME`."""
     try:
-        for descriptor in (process / "fd").iterdir():
-            if descriptor.readlink() == _TUN_DEVICE:
-                lines = (process / "fdinfo" / descriptor.name).read_text().splitlines()
-                if any(line.startswith("iff:") and line[4:].strip() == name for line in lines):
-                    return True
-    except OSError:
+        if descriptor.readlink() != _TUN_DEVICE:
+            return False
+        lines = (process / "fdinfo" / descriptor.name).read_text().splitlines()
+    except OSError:  # closed meanwhile
         return False
-    return False
+    return any(line.startswith("iff:") and line[4:].strip() == name for line in lines)
