@@ -2,7 +2,7 @@
 
     attach   settle what ended under this key → place → allocate (one transaction) → wire, muted → admit (guards loaded
              and read back) → configure the guest → open → record in the node's journal → answer
-    detach   mute → record the end in the node's journal, synced → answer; then unplug and settle in the store
+    detach   mute → record the end in the node's journal, synced → unplug → settle in the store, or later → answer
 
 A step of `attach` that fails undoes those before it. `detach` fails only when the journal cannot be written: the store
 may be away, the namespace gone, the links deleted by somebody else.
@@ -10,21 +10,24 @@ may be away, the namespace gone, the links deleted by somebody else.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from homeport_agent import metrics
-from homeport_agent.journal import Entry, Journal
+from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
-from homeport_agent.placement import Placement
+from homeport_agent.ports import Port, guest_config, port_of
 from homeport_agent.settle import Settler
 from homeport_agent.steps import Add, Delete, Hook
-from homeport_agent.switch import Guest, Port, Switch, port_of
-from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, PortKind, port_name
+from homeport_agent.switch import Guest, Switch
+from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, PortKind, Source
 from homeport_api.errors import HomeportError
 from homeport_api.interface import InterfaceKey
+from homeport_api.network import Network
+from homeport_dataplane.marks import port_name
 from homeport_ipam.allocator import Allocator
+from homeport_ipam.holders import active_holder, attachment_of
+from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.view import View
 
 log = logging.getLogger(__name__)
@@ -63,71 +66,70 @@ class Attacher:
         self._hook = hook
         self._clock = clock
 
-    def attach(self, request: AttachRequest, guest: Guest, *, configure: bool = True) -> Attached:
-        """Attaches all NICs of the request, or none. The same request again answers the same and repairs what is
-        missing. `configure` False leaves addresses and routes to the guest itself."""
+    def attach(self, request: AttachRequest, guest: Guest) -> Attached:
+        """Attaches all NICs of the request, or none. The same request again answers the same, and repairs what is
+        missing."""
         with self._locks.hold(request.key):
-            self._settler.settle_now(request.key)
-            wired = [nic for nic in request.nics if nic.kind is not PortKind.NONE]
-            self._switch.require_placeable(self._networks_of(request)) if wired else None
-            request = replace(request, gone_ports=self._gone_ports(request))
-            nics = self._allocator.attach(request)
+            self._settler.settle_before(request.key)
+            networks, gone = self._look_ahead(request)
+            if any(nic.kind is not PortKind.NONE for nic in request.nics):
+                for network in networks:
+                    self._switch.place(network)  # refuses before anything is allocated
+            nics = self._allocator.attach(replace(request, gone_ports=gone))
             self._hook(Add.ALLOCATED)
             with ExitStack() as undo:
-                if self._journal.find(request.key) is None:
-                    undo.callback(self._give_up, request.key)
-                ports = self._wire(request, nics, guest, undo, configure=configure) if wired else ()
-                attachment = self._record(request, nics)
-                self._journal.attached(attachment, guest.inode)
+                known = self._journal.find(request.key)
+                if known is None or known.ended is not None:
+                    undo.callback(self._give_up, request.key, nics)
+                ports = self._plug(request, nics, guest, undo)
+                self._journal.attached(self._record(request, nics), guest.inode)
                 undo.pop_all()
             self._hook(Add.RECORDED)
-            log.info(
-                "attached key=%s nics=%s",
-                request.key,
-                ",".join(f"{nic.interface.key}@{nic.interface.status.epoch}" for nic in nics),
-            )
-            return Attached(nics, ports)
+        return Attached(nics, ports)
 
-    def detach(self, key: AttachmentKey, reason: str, *, fallback: Attachment | None = None) -> None:
-        """Ends one attachment. Unknown or ended already: succeeds, and an end of it is told to the store all the same,
-        unless an ADD under the same key comes first."""
+    def detach(self, key: AttachmentKey, reason: str) -> None:
+        """Ends one attachment. Succeeds for one that is unknown or has ended; where this node lost its journal, what
+        the store knows of the attachment is ended instead."""
         with self._locks.hold(key):
             entry = self._journal.find(key)
-            attachment = entry.attachment if entry else fallback
-            if attachment is None:
-                log.info("nothing to detach key=%s", key)
+            if entry is not None and entry.ended is not None:
+                self._settler.settle(entry)
                 return
-            ports = [port_name(nic.uid, key) for nic in attachment.nics if nic.kind is not PortKind.NONE]
-            self._switch.mute_ports(ports)
+            attachment = entry.attachment if entry else self._stored(key)
+            names = [port_name(nic.uid, nic.epoch) for nic in attachment.nics if nic.kind is not PortKind.NONE]
+            self._switch.mute(names)
             self._hook(Delete.MUTED)
             ended = self._journal.ended(attachment, self._clock(), reason)
             self._hook(Delete.JOURNALED)
-            self._switch.unplug_later(attachment)
+            self._switch.unplug(names)
             self._hook(Delete.UNPLUGGED)
-            self._settler.settle_later(ended)
+            self._settler.settle(ended)
         log.info("detached key=%s reason=%s", key, reason)
 
-    def _wire(
-        self, request: AttachRequest, nics: tuple[AttachedNic, ...], guest: Guest, undo: ExitStack, *, configure: bool
+    def _plug(
+        self, request: AttachRequest, nics: Sequence[AttachedNic], guest: Guest, undo: ExitStack
     ) -> tuple[Port, ...]:
         ports: list[Port] = []
-        for asked, nic in zip(request.nics, nics, strict=True):
-            placement = self._switch.place(nic.network)
-            port = port_of(request.key, nic, placement, asked.kind)
-            undo.callback(self._switch.unplug_now, port, guest)
+        for nic in nics:
+            if nic.nic.kind is PortKind.NONE:
+                return ()
+            port = port_of(request.key, nic.nic, nic.network, self._switch.place(nic.network), guest.tap)
+            undo.callback(self._unplug_quietly, port.name)
             self._switch.wire(port, guest)
             ports.append(port)
         self._hook(Add.WIRED)
         self._switch.admit(ports)
         self._hook(Add.ADMITTED)
-        if configure and guest.configurable:
-            for index, (port, nic) in enumerate(zip(ports, nics, strict=True)):
-                self._switch.configure(port, nic, guest, default_route=index == 0 and guest.default_route)
+        for index, (port, nic) in enumerate(zip(ports, nics, strict=True)):
+            if guest.configure and not nic.network.external_dhcp:
+                config = guest_config(nic.nic, nic.interface, default_route=guest.default_route and index == 0)
+                config = config if guest.routed else replace(config, routes=())
+                self._switch.configure(port, guest, config)
         self._switch.open(ports)
         self._hook(Add.OPENED)
         return tuple(ports)
 
-    def _record(self, request: AttachRequest, nics: tuple[AttachedNic, ...]) -> Attachment:
+    def _record(self, request: AttachRequest, nics: Sequence[AttachedNic]) -> Attachment:
         return Attachment(
             request.key,
             request.source,
@@ -137,37 +139,59 @@ class Attacher:
             self._clock(),
         )
 
-    def _networks_of(self, request: AttachRequest) -> tuple[str, ...]:
-        """The Networks that are known before allocation; the others are judged when they are."""
-        return tuple(nic.network for nic in request.nics if nic.network is not None)
-
-    def _gone_ports(self, request: AttachRequest) -> frozenset[InterfaceKey]:
-        """Interfaces of this call that an attachment of this node holds whose port the kernel no longer has: lawful to
-        take over (section "Held already")."""
+    def _look_ahead(self, request: AttachRequest) -> tuple[list[Network], frozenset[InterfaceKey]]:
+        """From the view, before anything is decided: the Networks of this call, and those of its Interfaces that an
+        attachment of this node still seems to hold although its port is gone, which makes a take-over lawful."""
+        networks: list[Network] = []
         gone: set[InterfaceKey] = set()
-        for entry in self._journal.live():
-            if entry.attachment.key == request.key:
-                continue
-            for nic in entry.attachment.nics:
-                if self._asks_for(request, nic.interface) and self._port_gone(entry, nic.uid, nic.kind):
-                    gone.add(nic.interface)
-        return frozenset(gone)
+        with self._view.reading() as reading:
+            for nic in request.nics:
+                name = nic.interface_object
+                if name is None:
+                    who = nic.identity
+                    pointer = reading.pointer(who.namespace, who.vm, who.interface)
+                    name = pointer.interface.name if pointer else None
+                key = InterfaceKey(nic.identity.namespace, name) if name else None
+                interface = reading.interface(key) if key else None
+                network = reading.network(nic.network or (interface.spec.network if interface else ""))
+                if network is not None:
+                    networks.append(network)
+                if interface is None:
+                    continue
+                holder = active_holder(interface.status)
+                if holder is None or holder.node != request.key.node or attachment_of(holder) == request.key:
+                    continue
+                if self._port_gone(reading, attachment_of(holder), interface.meta.uid, interface.status.epoch):
+                    gone.add(interface.key)
+        return networks, frozenset(gone)
 
-    def _asks_for(self, request: AttachRequest, key: InterfaceKey) -> bool:
-        return any(
-            nic.identity.namespace == key.namespace
-            and (nic.interface_object == key.name or nic.interface_object is None)
-            for nic in request.nics
-        )
+    def _port_gone(self, reading: Snapshot, holder: AttachmentKey, uid: str, epoch: int) -> bool:
+        """An attachment of `homeport-ipam` has no port of ours: only its DEL ends it, so it is never gone."""
+        entry = self._journal.find(holder)
+        if entry is not None and entry.ended is not None:
+            return True
+        attachment = entry.attachment if entry else reading.attachment(holder)
+        if attachment is None or any(nic.kind is PortKind.NONE for nic in attachment.nics):
+            return False
+        return not self._switch.has_port(port_name(uid, epoch))
 
-    def _port_gone(self, entry: Entry, uid: str, kind: PortKind) -> bool:
-        return kind is not PortKind.NONE and not self._switch.has_port(port_name(uid, entry.attachment.key))
+    def _stored(self, key: AttachmentKey) -> Attachment:
+        """What the view has under this key; else an attachment of nothing, whose end is told to the store all the same:
+        the view may be stale."""
+        with self._view.reading() as reading:
+            found = reading.attachment(key)
+        return found or Attachment(key, Source.CNI, "", ())
 
-    def _give_up(self, key: AttachmentKey) -> None:
-        """Undoes an allocation. When the store is away just now, the node's journal remembers to."""
+    def _unplug_quietly(self, name: str) -> None:
         try:
-            self._allocator.end(key, reason="attach failed")
+            self._switch.unplug([name])
         except HomeportError as error:
-            log.warning("undo left to the journal key=%s error=%s", key, error)
-            placeholder = Attachment(key, _SOURCE, "", (), since=self._clock())
-            self._settler.settle_later(self._journal.ended(placeholder, self._clock(), "attach failed"))
+            log.warning("undo left to reconcile port=%s error=%s", name, error)
+
+    def _give_up(self, key: AttachmentKey, nics: Sequence[AttachedNic]) -> None:
+        """Undoes an allocation. When the store is away just now, the node's journal remembers to."""
+        attachment = Attachment(key, Source.CNI, "", tuple(nic.nic for nic in nics))
+        try:
+            self._settler.settle(self._journal.ended(attachment, self._clock(), "attach failed"))
+        except HomeportError as error:
+            log.warning("undo left to the next start key=%s error=%s", key, error)

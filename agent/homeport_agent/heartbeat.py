@@ -1,8 +1,8 @@
 """This node's record in the store: its name belongs to one machine, and its lease is the heartbeat.
 
 The record is on an etcd lease, so it vanishes when the agent is silent for `ttl` seconds. A new boot ID in it tells
-every other node that no link of before can exist here. A node name that another machine holds is refused: two machines under
-one name would end each other's attachments.
+every other node that no link of before can exist here. A node name that another machine holds is refused: two machines
+under one name would end each other's attachments.
 """
 
 import logging
@@ -41,8 +41,8 @@ class Heartbeat:
                     if other.machine_id != self._record.machine_id:
                         raise AlreadyExists(
                             f"node name {self._record.name} belongs to the machine with ID {other.machine_id} "
-                            f"(this one has {self._record.machine_id}): give this node another --node, or stop the other agent "
-                            f"and wait {self._ttl:.0f} s"
+                            f"(this one has {self._record.machine_id}): give this node another --node, or stop "
+                            f"the other agent and wait {self._ttl:.0f} s"
                         )
                 revision = found.mod_revision if found else 0
                 if self._store.put_if(key, wire.NODE.dumps(self._record), revision, lease.id) is not None:

@@ -17,7 +17,7 @@ from enum import Enum
 from homeport_api.addresses import MacDomain, VlanId, VlanRange
 from homeport_api.errors import MtuTooLarge, UplinkUnusable
 from homeport_api.network import Lifecycle, Network
-from homeport_dataplane.vlan import PortVlans
+from homeport_dataplane.vlan import PortVlans, merge
 
 HIGHEST_VLAN = 4094
 ISOLATED_MTU = 1500
@@ -126,7 +126,7 @@ def place(network: Network, networks: Sequence[Network], uplink: UplinkFacts | N
     return Placement(Place.SWITCH, network.mac_domain, name, True, port, _is_trunk(network), mtu, shown)
 
 
-def uplink_plan(placements: Sequence[Placement]) -> PortVlans:
+def uplink_vlans(placements: Sequence[Placement]) -> PortVlans:
     """The VLANs of an uplink that carries exactly these placements' ports."""
     untagged = next((p.uplink_untagged for p in placements if p.uplink_untagged is not None), None)
     tagged: set[int] = set()
@@ -135,7 +135,7 @@ def uplink_plan(placements: Sequence[Placement]) -> PortVlans:
             tagged.update(range(span.first, span.last + 1))
         if placement.port.untagged is not None and placement.uplink_untagged is None:
             tagged.add(placement.port.untagged)
-    return PortVlans(untagged, _spans(tagged))
+    return PortVlans(untagged, merge(tagged))
 
 
 def _is_trunk(network: Network) -> bool:
@@ -147,7 +147,7 @@ def _port(network: Network, internal: VlanId) -> PortVlans:
     if l2.trunk is not None:
         tagged = {vlan for span in l2.trunk.vlans for vlan in range(span.first, span.last + 1)}
         tagged.discard(l2.trunk.native_vlan or 0)
-        return PortVlans(l2.trunk.native_vlan, _spans(tagged))
+        return PortVlans(l2.trunk.native_vlan, merge(tagged))
     return PortVlans(l2.vlan_id or internal)
 
 
@@ -178,14 +178,3 @@ def _on_existing(network: Network, name: str, uplink: UplinkFacts, mtu: int) -> 
     return Placement(
         Place.HOST, network.mac_domain, name, True, _port(network, VlanId(uplink.default_pvid)), _is_trunk(network), mtu
     )
-
-
-def _spans(vlans: set[int]) -> tuple[VlanRange, ...]:
-    """The fewest ranges that cover exactly these."""
-    spans: list[VlanRange] = []
-    for vlan in sorted(vlans):
-        if spans and spans[-1].last == vlan - 1:
-            spans[-1] = VlanRange(spans[-1].first, VlanId(vlan))
-        else:
-            spans.append(VlanRange(VlanId(vlan), VlanId(vlan)))
-    return tuple(spans)

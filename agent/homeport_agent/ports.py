@@ -8,8 +8,8 @@ from homeport_api.addresses import IpAddress, IpNetwork, MacAddress
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
 from homeport_api.interface import Interface
 from homeport_api.network import Network
+from homeport_dataplane.guest import GuestConfig, GuestRoute
 from homeport_dataplane.marks import PortMark, port_name
-from homeport_dataplane.veth import GuestConfig, GuestRoute
 
 DEFAULT: dict[int, IpNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 

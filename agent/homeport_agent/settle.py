@@ -6,20 +6,22 @@ it first; an end can therefore never hit an attachment that came after it.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.steps import Delete, Hook
 from homeport_api.attachment import AttachmentKey
 from homeport_api.errors import Conflict, HomeportError, Unavailable
+from homeport_api.interface import InterfaceKey
 
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
 
-End = Callable[[AttachmentKey, str], object]
-"""Ends the holders of exactly this attachment in the store; repeatable. Raises Unavailable."""
+Epochs = Mapping[InterfaceKey, int]
+End = Callable[[AttachmentKey, str, Epochs | None], object]
+"""Ends the holders of exactly this attachment, as of these epochs, in the store; repeatable. Raises Unavailable."""
 StoreUp = Callable[[], bool]
 
 
@@ -65,8 +67,10 @@ class Settler:
             self._settle(entry)
 
     def _settle(self, entry: Entry) -> None:
-        self._end(entry.attachment.key, entry.reason)
-        self._journal.settled(entry.attachment.key)
+        attachment = entry.attachment
+        epochs = {nic.interface: nic.epoch for nic in attachment.nics} or None
+        self._end(attachment.key, entry.reason, epochs)
+        self._journal.settled(attachment.key)
         self._hook(Delete.SETTLED)
 
     def _run(self) -> None:

@@ -2,7 +2,7 @@
 
     wire ──► admit ──► open        a port is muted until `open`: no VLAN on it, and not among those who may speak
       ▲                  │
-      └──── unplug ◄── mute
+      └─── unplug ◄──── mute
 
 Every verb may be repeated. What a verb needs (a bridge, an uplink) is ensured by it, so that nothing depends on the
 order in which Networks, uplinks and attachments appear. Ports on an existing bridge live in the host namespace, with a
@@ -11,38 +11,46 @@ table of their own there; everything else is in the switch's own namespace.
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from homeport_agent.placement import Place, Placement, UplinkFacts, UplinkKind, place, uplink_vlans
-from homeport_agent.ports import Port, guest_config
-from homeport_api.addresses import MacDomain
-from homeport_api.attachment import AttachedNic, PortKind
-from homeport_api.errors import Conflict, HomeportError, Unavailable, UplinkUnusable
+from homeport_agent.ports import Port
+from homeport_api.attachment import PortKind
+from homeport_api.errors import BadEnvironment, HomeportError, Unavailable
 from homeport_api.network import Network
+from homeport_cni.result import ResultInterface
 from homeport_dataplane import bridge, features, links, marks, nft, tap, uplink, veth, vlan
-from homeport_dataplane.netns import Namespace, ensure_named, prepare_switch
-from homeport_policy import guards, render
+from homeport_dataplane.guest import GuestConfig, GuestState, configure_guest, read_guest
+from homeport_dataplane.netns import Namespace, ensure_named, ensure_switch_settings
+from homeport_dataplane.port import Port as Plug
+from homeport_policy import guards
+from homeport_policy.render import fingerprints, render
 
 log = logging.getLogger(__name__)
+
+Networks = Callable[[], Sequence[Network]]
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """Where the guest's end is. `netns` for a veth, `tap` for a tap's own name. `configure` False: the guest sets its
-    addresses itself. `default_route`: its first NIC is its way out."""
+    """Where the guest's end is: `netns` for a veth, a tap by its own name. `configure` False: the guest sets its
+    addresses itself. `default_route`: its first NIC is its way out. `routed` False: no routes at all, for they would be
+    the node's own."""
 
     netns: Namespace | None = None
     tap: str = ""
     configure: bool = True
     default_route: bool = True
+    routed: bool = True
 
     @property
     def inode(self) -> int:
         return 0 if self.netns is None else self.netns.identity.inode
 
 
-class _Side:
+class Side:
     """One namespace with ports of ours: the switch, or the host for existing bridges."""
 
     def __init__(self, namespace: Namespace, placement: guards.Placement, table: str) -> None:
@@ -54,22 +62,328 @@ class _Side:
 
 
 class Switch:
-    """Thread-safe. `namespace_name` names the switch and, but for dashes, its nft table in the host namespace."""
+    """Thread-safe. `name` is that of the switch's namespace and, with underscores, of its table on the host's side."""
 
-    def __init__(self, namespace_name: str) -> None:
-        self._name = namespace_name
+    def __init__(self, name: str, networks: Networks) -> None:
         self.host = Namespace.host()
-        self.namespace = ensure_named(namespace_name)
-        prepare_switch(self.namespace)
+        self.namespace = ensure_named(name)
+        ensure_switch_settings(self.namespace)
         self.features = features.probe()
+        self._networks = networks
         self._sides = {
-            Place.SWITCH: _Side(self.namespace, guards.Placement.SWITCH, guards.TABLE),
-            Place.HOST: _Side(self.host, guards.Placement.HOST_BRIDGE, namespace_name.replace("-", "_")),
+            Place.SWITCH: Side(self.namespace, guards.Placement.SWITCH, guards.TABLE),
+            Place.HOST: Side(self.host, guards.Placement.NODE_BRIDGE, name.replace("-", "_")),
         }
         self._lock = threading.RLock()
         self._facts: dict[str, UplinkFacts] = {}
         self._bridges: set[tuple[Place, str]] = set()
-        self._ports: dict[str, Port] = {}
-        self._discarded: dict[tuple[int, str], str] = {}
-        self._networks: tuple[Network, ...] = ()
+        self._open: dict[str, Port] = {}
+        self._known: dict[str, Port] = {}
+        self._uplink_vlans: dict[str, vlan.PortVlans] = {}
+        self._discarded = threading.Event()
+        self._stop = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+
+    def start(self) -> None:
         self.ensure_rules(Place.SWITCH)
+        self._sweeper.start()
+
+    def close(self) -> None:
+        """Stops what runs here. The switch itself stays, with every guest on it."""
+        self._stop.set()
+        self._discarded.set()
+        self._sweeper.join(5.0)
+        for side in self._sides.values():
+            side.nft.close()
+
+    # Where things go
+
+    def place(self, network: Network) -> Placement:
+        """Where the Network's ports go now. Raises UplinkUnusable or MtuTooLarge, with the remedy."""
+        facts = None if network.spec.uplink is None else self.facts(network.spec.uplink)
+        return place(network, self._networks(), facts, filtering=self.features.vlan_filtering)
+
+    def facts(self, name: str) -> UplinkFacts:
+        """What the uplink is on this node, remembered until `forget`."""
+        with self._lock:
+            known = self._facts.get(name)
+        if known is not None and known.kind is not UplinkKind.MISSING:
+            return known
+        seen = uplink.inspect(self.host, name)
+        facts = _facts(seen, self.host)
+        with self._lock:
+            self._facts[name] = facts
+        return facts
+
+    def forget(self, name: str | None = None) -> None:
+        """Somebody changed a link: what was known of it (None: of all) is looked up again when it is next needed."""
+        with self._lock:
+            if name is None:
+                self._facts.clear()
+                self._bridges.clear()
+                self._uplink_vlans.clear()
+            else:
+                self._facts.pop(name, None)
+                self._bridges = {(where, each) for where, each in self._bridges if each != name}
+                self._uplink_vlans.pop(name, None)
+
+    def side(self, where: Place) -> Side:
+        return self._sides[where]
+
+    def bridge_of(self, placement: Placement) -> str:
+        if placement.place is Place.HOST:
+            assert placement.uplink is not None
+            return placement.uplink
+        return marks.bridge_name(placement.domain)
+
+    def ensure_bridge(self, placement: Placement) -> None:
+        """The bridge and its uplink, ready to be joined. A bridge that others made is only looked at."""
+        name = self.bridge_of(placement)
+        with self._lock:
+            if (placement.place, name) in self._bridges:
+                return
+            if placement.place is Place.HOST:
+                bridge.get_foreign_bridge(self.host, name)
+                self.ensure_rules(Place.HOST)
+            else:
+                bridge.ensure_bridge(self.namespace, name, placement.filtering)
+                if placement.uplink is not None:
+                    uplink.ensure_uplink(self.host, self.namespace, placement.uplink, name)
+                    admitted = guards.admit_uplink(marks.uplink_name(placement.uplink))
+                    self._sides[Place.SWITCH].nft.apply(render(admitted))
+                    self._ensure_uplink_vlans(placement.uplink)
+            self._bridges.add((placement.place, name))
+
+    def ensure_rules(self, where: Place) -> bool:
+        """The base table of one side; True when it was not as it should be. Elements that are there stay."""
+        side = self._sides[where]
+        with self._lock:
+            if side.ruled:
+                return False
+            base = guards.base(side.placement, side.table)
+            wrong = side.nft.list_owned(side.table).rules != fingerprints(base)
+            if wrong:
+                side.nft.apply(render(base))
+            side.ruled = True
+            return wrong
+
+    def forget_rules(self, where: Place) -> None:
+        with self._lock:
+            self._sides[where].ruled = False
+
+    # The life of a port
+
+    def wire(self, port: Port, guest: Guest) -> None:
+        """Both ends of the port, muted. A port that is there already keeps what it has."""
+        self.ensure_bridge(port.placement)
+        side = self._sides[port.placement.place]
+        plug = Plug(
+            port.name,
+            self.bridge_of(port.placement),
+            port.mark,
+            marks.port_mac(port.nic.uid, port.nic.epoch),
+            port.placement.mtu,
+        )
+        match port.kind:
+            case PortKind.VETH | PortKind.HOST:
+                if guest.netns is None:
+                    raise BadEnvironment("a veth needs the guest's network namespace")
+                veth.ensure_veth(side.namespace, plug, veth.Guest(guest.netns, port.nic.link, port.mac))
+            case PortKind.TAP:
+                tap.ensure_tap(self.host, side.namespace, plug)
+            case PortKind.NONE:
+                raise ValueError(f"{port.key} has no port: another plugin makes its link")
+            case _:
+                assert_never(port.kind)
+        with self._lock:
+            self._known[port.name] = port
+
+    def admit(self, ports: Sequence[Port]) -> None:
+        """The guards of these ports, in the kernel: read back, for what is not there guards nobody. A port that speaks
+        already (a repeated ADD) is not silenced for it."""
+        ports = [port for port in ports if port.name not in self.opened()]
+        for where in {port.placement.place for port in ports}:
+            mine = [port for port in ports if port.placement.place is where]
+            side = self._sides[where]
+            side.nft.apply(b"".join(render(guards.admit(guarded(port), side.table)) for port in mine))
+            there = side.nft.elements(guards.PORTS, side.table)
+            missing = [port.name for port in mine if port.name not in there]
+            if missing:
+                raise Unavailable(f"the guard rules of {', '.join(missing)} are not in the kernel: try again")
+
+    def open(self, ports: Sequence[Port]) -> None:
+        """Lets the ports speak: uplink first, then the port's VLANs, then the rules."""
+        with self._lock:
+            for port in ports:
+                self._open[port.name] = port
+            for name in dict.fromkeys(port.placement.uplink for port in ports if port.placement.uplink):
+                self._ensure_uplink_vlans(name)
+        for port in ports:
+            if port.placement.filtering:
+                vlan.ensure_vlans(self._sides[port.placement.place].namespace, port.name, port.placement.port)
+        for where in {port.placement.place for port in ports}:
+            side = self._sides[where]
+            names = [port.name for port in ports if port.placement.place is where]
+            side.nft.apply(b"".join(render(guards.open_port(name, side.table)) for name in names))
+
+    def mute(self, names: Iterable[str]) -> None:
+        """Nothing passes these ports any more, either way. One that is gone is as mute as can be."""
+        for name in names:
+            with self._lock:
+                port = self._open.pop(name, None) or self._known.get(name)
+            where = port.placement.place if port else Place.SWITCH
+            side = self._sides[where]
+            if links.find_link(side.namespace, name) is None:
+                continue
+            if port is None or port.placement.filtering:
+                vlan.ensure_vlans(side.namespace, name, vlan.MUTED)
+            side.nft.apply(render(guards.mute(name, side.table)))
+
+    def unplug(self, names: Iterable[str]) -> None:
+        """Takes the ports out, muted or not: a veth is discarded and deleted later, a tap goes back to where it came
+        from if somebody still has it open."""
+        for name in names:
+            self.mute([name])
+            with self._lock:
+                port = self._known.pop(name, None)
+                self._open.pop(name, None)
+            where = port.placement.place if port else Place.SWITCH
+            side = self._sides[where]
+            link = links.find_link(side.namespace, name)
+            if link is not None and link.kind == "tun":
+                tap.return_tap(side.namespace, self.host, name)
+            elif link is not None:
+                links.discard(side.namespace, name)
+            if port is not None:
+                side.nft.apply(render(guards.remove(guarded(port), side.table)))
+            if port is not None and port.placement.uplink is not None:
+                with self._lock:
+                    self._ensure_uplink_vlans(port.placement.uplink)
+            self._discarded.set()
+
+    def has_port(self, name: str) -> bool:
+        """Whether the kernel still has the port, on either side."""
+        for side in self._sides.values():
+            link = links.find_link(side.namespace, name)
+            if link is not None and link.mark is not None:
+                return True
+        return False
+
+    def check(self) -> None:
+        """Raises RulesetRefused when nft does not answer, Unavailable when the guard rules are not in the kernel."""
+        side = self._sides[Place.SWITCH]
+        if not side.nft.list_owned(side.table).rules:
+            raise Unavailable("the guard rules of the switch are not in the kernel")
+
+    def configure(self, port: Port, guest: Guest, config: GuestConfig) -> None:
+        """Addresses and routes on the guest's end."""
+        if guest.netns is not None:
+            configure_guest(guest.netns, port.nic.link, config)
+
+    def read_guest(self, port: Port, guest: Guest) -> GuestState | None:
+        return None if guest.netns is None else read_guest(guest.netns, port.nic.link)
+
+    def links_of(self, port: Port, sandbox: str) -> tuple[ResultInterface, ...]:
+        """Bridge, port and guest's link, as a CNI result names them."""
+        bridge_name = self.bridge_of(port.placement)
+        ours = marks.port_mac(port.nic.uid, port.nic.epoch)
+        if port.placement.place is Place.SWITCH:
+            bridge_mac = str(marks.bridge_mac(bridge_name))
+        else:
+            found = links.find_link(self.host, bridge_name)
+            bridge_mac = str(found.mac) if found is not None and found.mac else ""
+        return (
+            ResultInterface(bridge_name, bridge_mac),
+            ResultInterface(port.name, ours, mtu=port.placement.mtu),
+            ResultInterface(port.nic.link, port.mac, sandbox, port.placement.mtu),
+        )
+
+    def opened(self) -> dict[str, Port]:
+        """The ports that may speak, by name."""
+        with self._lock:
+            return dict(self._open)
+
+    def plugged(self, name: str) -> bool:
+        """Whether the port belongs to an attachment that lives or is being made."""
+        with self._lock:
+            return name in self._known
+
+    def find_plugged(self, name: str) -> Port | None:
+        with self._lock:
+            return self._known.get(name)
+
+    def forget_open(self, name: str) -> None:
+        """The kernel no longer has the port as it was opened: `admit` and `open` begin anew."""
+        with self._lock:
+            self._open.pop(name, None)
+
+    def uses(self, uplink_or_bridge: str) -> bool:
+        """Whether a link of this name in the host's namespace matters to any Network."""
+        return any(network.spec.uplink == uplink_or_bridge for network in self._networks())
+
+    def uplink_is_right(self, link: str, present: vlan.PortVlans) -> bool:
+        """Whether an uplink's link in the switch carries what it was last given."""
+        with self._lock:
+            given = {marks.uplink_name(name): vlans for name, vlans in self._uplink_vlans.items()}
+        return given.get(link, present) == present
+
+    def owns(self, name: str) -> bool:
+        """Whether a link of this name in the switch is a bridge or an uplink of ours."""
+        return name.startswith(marks.OWN_PREFIXES)
+
+    def adopt(self, port: Port, *, is_open: bool) -> None:
+        """After a restart: a port that is there already is known from now on."""
+        with self._lock:
+            self._known[port.name] = port
+            if is_open:
+                self._open[port.name] = port
+
+    def _ensure_uplink_vlans(self, name: str) -> None:
+        """The uplink carries exactly the VLANs of its open ports. Under the lock."""
+        placements = [
+            port.placement
+            for port in self._open.values()
+            if port.placement.uplink == name and port.placement.place is Place.SWITCH
+        ]
+        if not self.features.vlan_filtering:
+            return
+        wanted = uplink_vlans(placements)
+        if self._uplink_vlans.get(name) == wanted:
+            return
+        link = marks.uplink_name(name)
+        if links.find_link(self.namespace, link) is None:
+            return
+        vlan.ensure_vlans(self.namespace, link, wanted)
+        self._uplink_vlans[name] = wanted
+
+    def _sweep(self) -> None:
+        """Deleting a veth waits for the kernel's RCU; all that wait together wait once."""
+        while not self._stop.is_set():
+            self._discarded.wait()
+            self._discarded.clear()
+            for side in self._sides.values():
+                try:
+                    links.sweep(side.namespace)
+                except HomeportError as error:
+                    log.warning("sweep failed side=%s error=%s", side.namespace.label, error)
+
+
+def guarded(port: Port) -> guards.GuardedPort:
+    """The port as its guard rules see it."""
+    return guards.GuardedPort(port.name, port.mac, port.placement.trunk, port.anti_spoof)
+
+
+def _facts(seen: uplink.Uplink, host: Namespace) -> UplinkFacts:
+    """The dataplane's picture of an uplink as placement's facts."""
+    if seen.kind is uplink.UplinkKind.MISSING or seen.link is None:
+        return UplinkFacts(UplinkKind.MISSING)
+    if seen.kind is uplink.UplinkKind.BRIDGE:
+        found = bridge.get_foreign_bridge(host, seen.name)
+        return UplinkFacts(
+            UplinkKind.BRIDGE,
+            seen.link.mtu,
+            host_vlans={},
+            filtering=found.vlan_filtering,
+            default_pvid=found.default_pvid,
+        )
+    return UplinkFacts(UplinkKind.NIC, seen.link.mtu, seen.refusal, dict(seen.vlans))

@@ -1,6 +1,5 @@
 """Attachment: the record that one CNI call or one `homeport attach` holds one or more Interfaces on a node."""
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -123,10 +122,3 @@ class AttachedNic:
     nic: Nic
     interface: Interface
     network: Network
-
-
-def port_name(uid: str, key: AttachmentKey) -> str:
-    """The name of an Interface's port in the switch: 14 characters, derived, so that it is known without any record.
-    Another attachment of the same Interface has another port, so an old one can go while the new one is there."""
-    text = "\0".join((uid, key.plugin, key.cni_name, key.container_id, key.ifname))
-    return "hp" + hashlib.sha256(text.encode()).hexdigest()[:12]

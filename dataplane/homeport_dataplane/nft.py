@@ -94,6 +94,10 @@ class Nft:
         listed = self._list(f"list set {FAMILY} {table} {name}")
         return frozenset(_key(element) for each in listed for element in each.get("set", {}).get("elem", ()))
 
+    def list_chains(self) -> list[dict[str, Any]]:
+        """Every chain of every table here, as libnftables-json(5) describes them: for looking only."""
+        return [each["chain"] for each in self._list("list chains") if "chain" in each]
+
     def close(self) -> None:
         """Repeating it does nothing; any other call afterwards is Unavailable."""
         with self._lock:

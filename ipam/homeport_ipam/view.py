@@ -18,6 +18,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from sys import intern
 from typing import TypeVar
 
 from homeport_api import wire
@@ -110,6 +111,19 @@ class View:
         with self._lock:
             yield Reading(self)
 
+    def networks(self) -> tuple[Network, ...]:
+        """All Networks it knows, sorted by name."""
+        with self._lock:
+            paths = sorted(key for key in self._plain if key.startswith(keys.NETWORKS))
+            return tuple(network for key in paths if (network := self.network(key)) is not None)
+
+    def interfaces(self, namespace: str) -> tuple[Interface, ...]:
+        """All Interfaces of a namespace that it knows, sorted by name."""
+        prefix = keys.interfaces_of(namespace)
+        with self._lock:
+            found = sorted((key, *entry) for key, entry in self._plain.items() if key.startswith(prefix))
+        return tuple(wire.INTERFACE.stored.loads(value, revision) for _, revision, value in found)
+
     # The rest is for `Reading`, under the lock.
 
     def entry(self, key: str) -> Entry | None:
@@ -148,7 +162,9 @@ class View:
             return self._absorb_address(key, value, revision, resync)
         if key.startswith(keys.MACS):
             scopes, _, scope = key.rpartition("/")
-            changed = _put(self._macs.setdefault(scopes + "/", {}), keys.unescape(scope), value, revision, resync)
+            changed = _put(
+                self._macs.setdefault(scopes + "/", {}), intern(keys.unescape(scope)), value, revision, resync
+            )
             if not self._macs[scopes + "/"]:
                 del self._macs[scopes + "/"]
             return changed

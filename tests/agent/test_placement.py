@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from homeport_agent.placement import Place, UplinkFacts, UplinkKind, place, uplink_plan
+from homeport_agent.placement import Place, UplinkFacts, UplinkKind, place, uplink_vlans
 from homeport_api.addresses import VlanId, VlanRange
 from homeport_api.errors import HomeportError, MtuTooLarge, UplinkUnusable
 from homeport_api.meta import ObjectMeta
@@ -36,13 +36,13 @@ def test_access_vlan_is_the_ports_pvid_and_tagged_on_the_uplink() -> None:
     placement = place(BLUE, [BLUE], NIC, filtering=True)
     assert placement.place is Place.SWITCH
     assert placement.port == PortVlans(vlan(100))
-    assert uplink_plan([placement]) == PortVlans(None, (span(100),))
+    assert uplink_vlans([placement]) == PortVlans(None, (span(100),))
 
 
 def test_untagged_network_uses_the_highest_free_vlan_inside_and_none_on_the_wire() -> None:
     placement = place(PLAIN, [PLAIN, BLUE], NIC, filtering=True)
     assert placement.port == PortVlans(vlan(4094))
-    assert uplink_plan([placement]) == PortVlans(vlan(4094))
+    assert uplink_vlans([placement]) == PortVlans(vlan(4094))
 
 
 def test_internal_vlan_gives_way_to_a_network_and_to_the_host() -> None:
@@ -54,7 +54,7 @@ def test_internal_vlan_gives_way_to_a_network_and_to_the_host() -> None:
 def test_trunk_native_vlan_is_untagged_at_the_guest_and_tagged_on_the_wire() -> None:
     placement = place(TRUNK, [TRUNK], NIC, filtering=True)
     assert placement.port == PortVlans(vlan(10), (span(100), span(200, 202)))
-    assert uplink_plan([placement]) == PortVlans(None, (span(10), span(100), span(200, 202)))
+    assert uplink_vlans([placement]) == PortVlans(None, (span(10), span(100), span(200, 202)))
 
 
 def test_native_vlan_listed_among_the_tagged_ones_stays_untagged_at_the_guest() -> None:
@@ -64,8 +64,8 @@ def test_native_vlan_listed_among_the_tagged_ones_stays_untagged_at_the_guest() 
 
 def test_uplink_carries_the_union_of_what_its_ports_use() -> None:
     both = [place(each, [BLUE, PLAIN, TRUNK], NIC, filtering=True) for each in (BLUE, PLAIN, TRUNK)]
-    assert uplink_plan(both) == PortVlans(vlan(4094), (span(10), span(100), span(200, 202)))
-    assert uplink_plan([]) == PortVlans()
+    assert uplink_vlans(both) == PortVlans(vlan(4094), (span(10), span(100), span(200, 202)))
+    assert uplink_vlans([]) == PortVlans()
 
 
 def test_isolated_network_has_a_bridge_of_its_own_and_needs_no_uplink() -> None:

@@ -1,0 +1,204 @@
+"""The agent, put together: what starts in which order, and what the parts tell one another.
+
+    options ─► embedded etcd ─► store ─► node registered ─► view followed ─► switch ─► healed once ─► socket open
+                                              │                                          ▲
+                                              └── store away: the journal and the kernel ┘ are enough to serve DEL
+
+Nothing that runs here outlives `stop` but the switch itself, with every guest on it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from random import SystemRandom
+
+from homeport_agent import metrics
+from homeport_agent.attach import Attacher
+from homeport_agent.calls import Calls
+from homeport_agent.commands import Node
+from homeport_agent.doctor import Doctor
+from homeport_agent.events import Events
+from homeport_agent.healer import Healer
+from homeport_agent.health import HealthServer
+from homeport_agent.heartbeat import Heartbeat
+from homeport_agent.journal import Journal
+from homeport_agent.locks import KeyedLocks
+from homeport_agent.machine import read_boot_id, read_machine_id
+from homeport_agent.options import AgentOptions
+from homeport_agent.readiness import Readiness
+from homeport_agent.remains import Remains
+from homeport_agent.reports import Reporter
+from homeport_agent.requests import Requests
+from homeport_agent.server import Server
+from homeport_agent.settle import Settler
+from homeport_agent.steps import Hook
+from homeport_agent.sweeper import Sweeper
+from homeport_agent.switch import Switch
+from homeport_api.errors import Unavailable
+from homeport_api.interface import InterfaceKey
+from homeport_api.network import Network
+from homeport_api.node import NodeRecord
+from homeport_ipam.allocator import Allocator
+from homeport_ipam.view import View
+from homeport_store import keys
+from homeport_store.connect import StoreOptions, connect
+from homeport_store.embedded import EmbeddedEtcd
+from homeport_store.protocol import Change
+from homeport_store.watch import Follower
+
+log = logging.getLogger(__name__)
+
+FIRST_STATE = 10.0
+"""Seconds that a start waits for the store's first state; later it comes by itself."""
+
+
+class Agent:
+    """`start` returns when requests are served, `stop` when none is at work any more."""
+
+    def __init__(self, options: AgentOptions, hook: Hook) -> None:
+        self._options = options
+        self.boot_id = read_boot_id(options.boot_id)
+        self.machine_id = read_machine_id(options.machine_id, options.data_dir)
+        self._store_options = StoreOptions(
+            options.data_dir, options.etcd_endpoints, options.cacert, options.cert, options.key
+        )
+        self._etcd = EmbeddedEtcd(options.data_dir) if self._store_options.is_embedded else None
+        self._store = connect(self._store_options)
+        self._journal = Journal(options.data_dir)
+        self._view = View()
+        self._locks = KeyedLocks()
+        self._hook = hook
+        self._allocator = Allocator(
+            self._store, self._view, options.cluster_name, options.rest, time.time, SystemRandom()
+        )
+        self._follower = Follower(self._store, keys.PREFIX, self._feed)
+        self._settler = Settler(self._journal, self._locks, self._allocator.end, self._store_up, hook)
+        self._heartbeat = Heartbeat(
+            self._store,
+            NodeRecord(options.node_name, self.machine_id, self.boot_id, time.time()),
+            options.heartbeat,
+        )
+        self._ready = threading.Event()
+
+    def start(self) -> None:
+        """Raises what makes a start impossible: another machine has the node's name, a directory is not ours to write,
+        etcd cannot be started. A store that is out of reach is none of these."""
+        options = self._options
+        if self._etcd is not None:
+            self._etcd.start()
+        try:
+            self._heartbeat.register()
+        except Unavailable as error:
+            log.warning("started without the store error=%s", error)
+        self._heartbeat.start()
+        self._switch = Switch(options.switch_namespace, self._networks)
+        self._switch.start()
+        self._readiness = Readiness(
+            self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
+        )
+        attacher = Attacher(
+            self._allocator, self._view, self._switch, self._journal, self._settler, self._locks, self._hook
+        )
+        self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach)
+        self._events = Events(self._switch, self._healer)
+        self._remains = Remains(
+            options.node_name, self.boot_id, self._store, self._view, self._journal, self._allocator, self._locks
+        )
+        self._reporter = Reporter(options.node_name, self._store, self._switch, self._networks)
+        self._sweeper = Sweeper(options.node_name, self._store, self._allocator, time.time)
+        self._follower.start()
+        if not self._follower.synced.wait(FIRST_STATE):
+            log.warning("no state from the store yet: what runs is left as it is, and DEL works")
+        self._events.start()
+        self._remains.end_unanswered()
+        self._healer.run()
+        self._healer.start()
+        self._settler.start()
+        self._settler.wake()
+        self._reporter.start()
+        self._sweeper.start()
+        node = Node(
+            options.node_name,
+            self.boot_id,
+            attacher,
+            self._switch,
+            self._view,
+            self._journal,
+            self._readiness,
+            self._hook,
+        )
+        doctor = Doctor(
+            options.node_name, self._store, self._view, self._switch, self._journal, lambda: self._follower.stale_since
+        )
+        self._calls = Calls(node, Requests(node, doctor))
+        self._server = Server(
+            options.socket_path, self._calls.handle, self._calls.refuse, options.max_requests, options.queue_deadline
+        )
+        self._health = HealthServer(options.http_path, options.http_address, self._missing, self._refresh)
+        self._server.start()
+        self._ready.set()
+        log.info("ready node=%s boot_id=%s socket=%s", options.node_name, self.boot_id, options.socket_path)
+
+    def stop(self) -> None:
+        """In the order that leaves nothing half done: no new request, then the threads, then the store."""
+        self._ready.clear()
+        for part in (
+            self._server,
+            self._health,
+            self._events,
+            self._healer,
+            self._sweeper,
+            self._reporter,
+            self._settler,
+            self._heartbeat,
+            self._follower,
+            self._switch,
+            self._journal,
+            self._store,
+        ):
+            part.close()
+        if self._etcd is not None:
+            self._etcd.stop()
+
+    def _feed(self, changes: tuple[Change, ...]) -> None:
+        """One batch of the store's news: into the view, and to whoever acts on it."""
+        self._view.feed(changes)
+        if not self._ready.is_set():
+            return
+        mine = keys.attachments_on(self._options.node_name)
+        for change in changes:
+            if change.key.startswith(keys.NETWORKS) or change.resync:
+                self._healer.wake()
+                self._reporter.wake()
+            elif change.key.startswith((keys.INTERFACES, mine)) and self._concerns(change):
+                self._healer.wake()
+            if change.resync:
+                self._settler.wake()
+
+    def _concerns(self, change: Change) -> bool:
+        """Whether an Interface that this node has attached changed hands: every ADD and DEL of others is told too."""
+        if not change.key.startswith(keys.INTERFACES):
+            return False
+        namespace, name = keys.split(change.key, keys.INTERFACES)
+        return self._healer.watches(InterfaceKey(namespace, name))
+
+    def _networks(self) -> Sequence[Network]:
+        return self._view.networks()
+
+    def _store_up(self) -> bool:
+        return self._follower.stale_since is None
+
+    def _missing(self) -> str | None:
+        if not self._ready.is_set():
+            return "starting"
+        if not self._follower.synced.is_set():
+            return "the store has not answered since the start"
+        return None
+
+    def _refresh(self) -> None:
+        metrics.requests_busy.set(self._server.busy)
+        metrics.requests_waiting.set(self._server.waiting)
+        metrics.attachments.set(len(self._journal.live()))
+        metrics.pending.set(len(self._journal.pending()))
+        metrics.store_up.set(1 if self._store_up() else 0)

@@ -1,0 +1,97 @@
+"""What the kernel says, sorted: is it about something of ours, and is it other than we left it?
+
+Our own changes are told too, so each event is held against what should be, with one small read at the most; only a
+difference wakes the healer. So 250 attaches at once wake nobody, and one `bridge vlan del` does at once.
+"""
+
+import logging
+import threading
+
+from homeport_agent.healer import Healer
+from homeport_agent.placement import Place
+from homeport_agent.switch import Switch
+from homeport_api.errors import HomeportError
+from homeport_dataplane import links, marks, vlan
+from homeport_dataplane.monitor import Event, LinkChanged, LinkGone, Lost, Monitor, RulesetChanged, VlansChanged
+
+log = logging.getLogger(__name__)
+
+
+class Events:
+    """Listens in the switch and in the host's namespace from construction to `close`."""
+
+    def __init__(self, switch: Switch, healer: Healer) -> None:
+        self._switch = switch
+        self._healer = healer
+        self._monitors = {place: Monitor(switch.side(place).namespace) for place in Place}
+        self._threads = [
+            threading.Thread(target=self._listen, args=(place,), name=f"events-{place.value}", daemon=True)
+            for place in Place
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        for monitor in self._monitors.values():
+            monitor.close()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(5.0)
+
+    def _listen(self, place: Place) -> None:
+        for event in self._monitors[place]:
+            try:
+                if self._matters(place, event):
+                    log.info("kernel event place=%s event=%s", place.value, event)
+                    self._healer.wake()
+            except HomeportError as error:
+                log.warning("kernel event not understood place=%s event=%s error=%s", place.value, event, error)
+                self._healer.wake()
+
+    def _matters(self, place: Place, event: Event) -> bool:
+        match event:
+            case Lost():
+                self._switch.forget()
+                return True
+            case RulesetChanged():
+                return not event.ours and self._switch.side(place).table in event.tables
+            case LinkGone():
+                if place is Place.HOST:
+                    self._switch.forget(event.name)
+                return self._is_ours(place, event.name)
+            case LinkChanged():
+                return self._link_differs(place, event.link)
+            case VlansChanged():
+                return self._vlans_differ(place, event.index)
+
+    def _is_ours(self, place: Place, name: str) -> bool:
+        if self._switch.plugged(name):
+            return True
+        return self._switch.uses(name) if place is Place.HOST else self._switch.owns(name)
+
+    def _link_differs(self, place: Place, link: links.Link) -> bool:
+        port = self._switch.opened().get(link.name)
+        if port is not None:
+            return link.mark is None or not link.up or link.master is None
+        if place is Place.HOST and (self._switch.uses(link.name) or self._sub_interface(link)):
+            self._switch.forget(link.name)
+            return True
+        return place is Place.SWITCH and self._switch.owns(link.name) and not link.up
+
+    def _sub_interface(self, link: links.Link) -> bool:
+        """A VLAN link of the host on an uplink: its VLAN is the host's from now on."""
+        return link.kind == "vlan"
+
+    def _vlans_differ(self, place: Place, index: int) -> bool:
+        namespace = self._switch.side(place).namespace
+        link = links.find_index(namespace, index)
+        if link is None:
+            return False
+        port = self._switch.opened().get(link.name)
+        if port is not None:
+            return vlan.find_vlans(namespace, index) != port.placement.port
+        if place is Place.SWITCH and link.name.startswith(marks.UPLINK_PREFIX):
+            return not self._switch.uplink_is_right(link.name, vlan.find_vlans(namespace, index))
+        return False
