@@ -102,16 +102,11 @@ def _choose(bin_dir: Path, run_dir: Path, prefer: Shim) -> tuple[Shim, str, byte
 def _candidates(run_dir: Path, prefer: Shim, reasons: list[str]) -> Iterator[tuple[Shim, str, bytes]]:
     """Best first; why one is missing goes into `reasons`."""
     if prefer is Shim.C:
-        if SHIPPED.exists():
-            yield Shim.C, f"the shipped {SHIPPED}", patch_run_dir(SHIPPED.read_bytes(), run_dir)
-        with tempfile.TemporaryDirectory(prefix="homeport-shim-") as directory:
-            built = Path(directory) / "shim"
+        for how, program in _programs(reasons):
             try:
-                compiler = build(built)
-            except (CannotBuild, subprocess.TimeoutExpired) as error:
-                reasons.append(f"the C shim cannot be built: {error}")
-            else:
-                yield Shim.C, f"built with {compiler}", patch_run_dir(built.read_bytes(), run_dir)
+                yield Shim.C, how, patch_run_dir(program, run_dir)
+            except ValueError as error:
+                reasons.append(f"{how}: {error}")
     interpreter = os.path.realpath(sys.executable)
     shebang = f"#!{interpreter} -IS\n".encode()
     if len(shebang) > MAX_SHEBANG or len(interpreter.split()) != 1:
@@ -124,11 +119,23 @@ def _candidates(run_dir: Path, prefer: Shim, reasons: list[str]) -> Iterator[tup
     yield Shim.PYTHON, f"run by {interpreter}", shebang + source.replace(line, f"RUN_DIR = {str(run_dir)!r}").encode()
 
 
+def _programs(reasons: list[str]) -> Iterator[tuple[str, bytes]]:
+    """C shims to be had, and where from."""
+    if SHIPPED.exists():
+        yield f"the shipped {SHIPPED}", _read(SHIPPED)
+    with tempfile.TemporaryDirectory(prefix="homeport-shim-") as directory:
+        built = Path(directory) / "shim"
+        try:
+            yield f"built with {build(built)}", _read(built)
+        except (CannotBuild, subprocess.TimeoutExpired) as error:
+            reasons.append(f"the C shim cannot be built: {error}")
+
+
 def patch_run_dir(program: bytes, run_dir: Path) -> bytes:
-    """The built C shim with `run_dir` in its slot, of the same size."""
+    """The built C shim with `run_dir` in its slot, of the same size. Raises ValueError when it has no slot."""
     start = program.find(MARK) + len(MARK)
     if program.count(MARK) != 1:
-        raise HomeportError("the built shim has no place for the run directory; build it again")
+        raise ValueError("has no place for the run directory")
     slot = os.fsencode(run_dir).ljust(MAX_RUN_DIR + 1, b"\0")
     return program[:start] + slot + program[start + len(slot) :]
 
