@@ -12,7 +12,7 @@ from typing import TypeVar
 from homeport_api import wire
 from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import AttachedNic, AttachmentKey, AttachRequest
-from homeport_api.errors import InUse, NotFound
+from homeport_api.errors import InUse, NotFound, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_ipam import holders
 from homeport_ipam.commit import Committer, Planner
@@ -58,6 +58,12 @@ class Allocator:
         self._clock = clock
         self._random = random
         self._committer = Committer(store, view, rest_seconds)
+        self._withheld: str | None = None
+
+    def withhold_new(self, reason: str | None) -> None:
+        """Until called with None: an attach that would give an address nobody owned raises Unavailable with this
+        reason. For the time after a restore, when what is in use is not yet known. Others go on."""
+        self._withheld = reason
 
     def attach(self, request: AttachRequest) -> tuple[AttachedNic, ...]:
         """All NICs of the call, in its order, or none. A repeat answers the same and writes nothing. Raises what
@@ -65,6 +71,8 @@ class Allocator:
 
         def plan(snapshot: Snapshot) -> tuple[Transaction | None, tuple[AttachedNic, ...]]:
             planned = plan_attach(snapshot, request, self._clock(), self._random, self._cluster)
+            if planned.new and self._withheld is not None:
+                raise Unavailable(f"no new address is given for now: {self._withheld}")
             return planned.transaction, planned.nics
 
         nics = self._committer.run(plan)

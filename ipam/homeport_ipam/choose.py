@@ -46,6 +46,8 @@ class Choice:
         self._draft = draft
         self._addresses: dict[L2Domain, set[IpAddress]] = {}
         self._macs: dict[tuple[MacDomain, MacAddress], set[str]] = {}
+        self.new: list[IpAddress] = []
+        """Addresses that nobody owned before this call."""
 
     def addresses(
         self, network: Network, who: Claimant, present: Interface | None, asked: Asked, *, choose: bool = True
@@ -124,6 +126,8 @@ class Choice:
                 f"Network {network.name}: {wanted.ip} was asked for Interface {who.key}, but belongs to {owner}"
             )
         self._claim_address(domain, who, wanted.ip, OwnerKind.STATIC, claim)
+        if claim is None:
+            self.new.append(wanted.ip)
         return given
 
     def _choose(self, network: Network, domain: L2Domain, who: Claimant, version: int) -> IpInterface:
@@ -137,6 +141,7 @@ class Choice:
         at_rest = self._snapshot.resting(domain, address)
         self._draft.wish(keys.rest(domain, address), at_rest.revision if at_rest else 0)
         self._claim_address(domain, who, address, OwnerKind.CHOSEN)
+        self.new.append(address)
         return ip_interface((address, prefix_length(network, address)))
 
     def _find_free(self, network: Network, domain: L2Domain, who: Claimant, version: int) -> IpAddress | None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from homeport_api import wire
+from homeport_api.addresses import IpAddress
 from homeport_api.attachment import (
     AttachedNic,
     Attachment,
@@ -42,10 +43,11 @@ MAX_NICS = 24
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`transaction` None: everything is so already. `nics` is the answer once it has been applied, in the order of
-    the request."""
+    the request; `new` are the addresses among them that nobody owned before."""
 
     transaction: Transaction | None
     nics: tuple[AttachedNic, ...]
+    new: tuple[IpAddress, ...] = ()
 
 
 def plan_attach(snapshot: Snapshot, request: AttachRequest, now: float, random: Randomness, cluster: str) -> Plan:
@@ -80,7 +82,7 @@ class _Call:
         if self._repeats(nics):
             return Plan(None, self._as_recorded(nics))
         self._write_attachment(nics)
-        return Plan(self._draft.finish(), nics)
+        return Plan(self._draft.finish(), nics, tuple(self._choice.new))
 
     def _nic(self, resolved: Resolved, request: NicRequest) -> AttachedNic:
         network, interface, present = resolved.network, resolved.interface, resolved.present

@@ -29,12 +29,14 @@ def journal(world: World) -> list[Release]:
 
 
 class Counting(MemoryStore):
-    """Counts what is asked of it, and can lose the connection after the next transaction was applied."""
+    """Counts what is asked of it; can lose the connection once a transaction was applied, and can have a rival who
+    writes before each of them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
         self.lose_next = False
+        self.rival: Put | None = None
 
     def get(self, key: str) -> Record | None:
         self.asked.append("get")
@@ -46,6 +48,8 @@ class Counting(MemoryStore):
 
     def txn(self, preconditions: Sequence[Unchanged | PrefixEmpty], writes: Sequence[Put | Delete]) -> TxnResult:
         self.asked.append("txn")
+        if self.rival is not None:
+            super().txn((), [self.rival])
         result = super().txn(preconditions, writes)
         if self.lose_next:
             self.lose_next = False
@@ -368,6 +372,27 @@ class TestStaleViews:
         assert list(world.owners()) == [one.nic.addresses[0].ip]
         assert one.nic.epoch == 1
         assert world.findings() == ()
+
+    def test_rivals_that_never_let_go(self) -> None:
+        store = Counting()
+        world = World(store=store)
+        store.rival = Put(keys.network("blue"), world.store.list(keys.NETWORKS).records[0].value)
+        with pytest.raises(Unavailable, match="256 attempts"):
+            world.allocator.attach(call())
+        store.rival = None
+        assert world.below(keys.ADDRESSES) == []
+        world.allocator.attach(call())
+
+    def test_withheld_while_it_is_not_known_what_is_in_use(self) -> None:
+        world = World()
+        world.allocator.attach(call())
+        world.allocator.withhold_new("the store was restored")
+        world.allocator.end(call().key, "DEL")
+        world.allocator.attach(call(container="c2"))
+        with pytest.raises(Unavailable, match="the store was restored"):
+            world.allocator.attach(call(nic("new"), container="n"))
+        world.allocator.withhold_new(None)
+        world.allocator.attach(call(nic("new"), container="n"))
 
     def test_store_away(self) -> None:
         world = World()

@@ -102,7 +102,7 @@ class Story:
             self.known[interface.key] = (interface.meta.uid, now, interface.status.mac)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=st.lists(_step, max_size=40), rest=st.sampled_from([0.0, 600.0]))
 def test_any_interleaving(steps: list[tuple[str, int, int, int]], rest: float) -> None:
     story = Story(rest)

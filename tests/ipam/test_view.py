@@ -3,7 +3,7 @@
 import random
 from ipaddress import IPv4Address
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport_api import wire
@@ -58,6 +58,7 @@ def test_feed_load_and_own_transactions_agree() -> None:
     assert everything(fed) == everything(loaded) == everything(world.views[0]) == in_store(world)
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000))
 def test_late_and_repeated_news_never_wins(seed: int) -> None:
     world, changes = busy()
