@@ -159,7 +159,7 @@ INTERFACE: Kind[Interface] = Kind(
     True,
     ((GROUP, "Interface"), (GROUP, "NetworkInterface"), (GKE_NETWORKING, "NetworkInterface")),
     wire_interface.MANIFEST,
-    wire_interface.STORED,
+    wire_interface.SHOWN,
     Stored("Interface", wire_interface.STORED, _with_meta_revision),
 )
 VIRTUAL_MACHINE: Kind[VirtualMachine] = Kind(

@@ -124,3 +124,10 @@ STORED: Record[Interface] = Record(
     _SPEC,
     Field("status", STATUS, "status"),
 )
+SHOWN: Record[Interface] = Record(
+    Interface,
+    Field("metadata", STORED_META, "meta", required=True),
+    _SPEC,
+    Field("status", STATUS, "status", required=True),
+)
+"""The phase of an Interface that was never attached is shown too."""

@@ -24,6 +24,7 @@ from homeport_cli.install import install_cni, install_qemu_ifup, install_service
 from homeport_cli.ipam import ipam
 from homeport_cli.options import common_options
 from homeport_cli.session import opened
+from homeport_cli.store import store
 
 
 class Verbs(click.Group):
@@ -71,6 +72,7 @@ for verb in (
     install_qemu_ifup,
     install_service,
     ipam,
+    store,
 ):
     cli.add_command(verb)
 

@@ -1,7 +1,5 @@
 """The command line in this process, over a store in memory."""
 
-from collections.abc import Callable
-
 from click.testing import CliRunner, Result
 
 from homeport_cli.main import cli as command
@@ -22,7 +20,18 @@ class Cli:
     def objects(self) -> Objects:
         return Objects(self.store)
 
+    def session(self) -> Session:
+        return Session(self.environ, lambda _settings: self.store, lambda: self.now)
+
     def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
-        clock: Callable[[], float] = lambda: self.now  # noqa: E731
-        session = Session(self.environ, lambda _settings: self.store, clock)
-        return CliRunner().invoke(command, list(arguments), obj=session, input=stdin)
+        return CliRunner().invoke(command, list(arguments), obj=self.session(), input=stdin)
+
+
+NETWORK = """\
+{apiVersion: homeport.dev/v1, kind: Network, metadata: {name: lab},
+ spec: {type: L2, ipam: {pools: [{cidr: 10.77.0.0/24}]}}}
+"""
+WEB = """\
+{apiVersion: homeport.dev/v1, kind: VirtualMachine, metadata: {name: web},
+ spec: {interfaces: [{name: eth0, networkName: lab}]}}
+"""
