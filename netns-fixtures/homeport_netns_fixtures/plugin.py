@@ -19,8 +19,11 @@ from typing import Protocol
 import pytest
 
 from homeport_netns_fixtures import capability, guest, leftovers, programs
+from homeport_netns_fixtures import containerd as containerd_module
 from homeport_netns_fixtures import topology as topology_module
 from homeport_netns_fixtures.capture import Capture
+from homeport_netns_fixtures.cni import CniTool
+from homeport_netns_fixtures.containerd import Containerd
 from homeport_netns_fixtures.etcd import Etcd, etcd, etcd_three
 from homeport_netns_fixtures.guest import Guest, Nic
 from homeport_netns_fixtures.netns import Namespace, create
@@ -174,6 +177,40 @@ def qemu(short_dir: Path) -> Iterator[GuestMaker]:
             return stack.enter_context(machine)
 
         yield boot
+
+
+@pytest.fixture
+def containerd(short_dir: Path) -> Iterator[Callable[[Namespace], Containerd]]:
+    """Starts a containerd inside a namespace: `runtime = containerd(node.namespace)`. Its sandboxes go with it."""
+    capability.require(containerd_module.lacks())
+    with contextlib.ExitStack() as stack:
+
+        def start(namespace: Namespace) -> Containerd:
+            directory = Path(tempfile.mkdtemp(prefix="c", dir=short_dir))
+            return stack.enter_context(Containerd(namespace, directory))
+
+        yield start
+
+
+@pytest.fixture
+def cni_plugins() -> Path:
+    """The directory of the stock CNI plugins: bridge, macvlan, host-local, ..."""
+    directory = programs.find_cni_plugins()
+    capability.require(None if directory else "no stock CNI plugins: `make setup` unpacks them")
+    assert directory is not None
+    return directory
+
+
+@pytest.fixture
+def cnitool(short_dir: Path, cni_plugins: Path) -> CniTool:
+    """The reference client of CNI, with directories of its own; the stock plugins are there already."""
+    capability.require(programs.missing_programs("cnitool"))
+    tool = CniTool(programs.find_program("cnitool") or "", short_dir / "cnitool-bin", short_dir / "cnitool-conf")
+    tool.bin_dir.mkdir()
+    tool.conf_dir.mkdir()
+    for plugin in cni_plugins.iterdir():
+        (tool.bin_dir / plugin.name).symlink_to(plugin)
+    return tool
 
 
 @pytest.fixture

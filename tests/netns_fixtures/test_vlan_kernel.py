@@ -37,9 +37,14 @@ def test_bridge_tables_know_connections(vlan_kernel: None, netns: Callable[[str]
         switch.ip(f"link set p{position} master br0 up")
         guest.ip(f"address add 192.0.2.{position}/24 dev eth0", "link set eth0 up")
     left.wait_ping("192.0.2.2")
-    switch.nft(
-        "table bridge t { chain forward { type filter hook forward priority -200; policy accept;"
-        " meta protocol ip ct state established accept; meta protocol ip iifname p2 drop\n } }"
-    )
+    switch.nft("""
+        table bridge t {
+            chain forward {
+                type filter hook forward priority -200; policy accept;
+                meta protocol ip ct state established accept
+                meta protocol ip iifname p2 drop
+            }
+        }
+    """)
     assert left.pings("192.0.2.2")
     assert not right.pings("192.0.2.1", wait=1)
