@@ -28,11 +28,6 @@ class Entry:
     interface: str | None = None
 
 
-def is_annotated(annotations: Mapping[str, str]) -> bool:
-    """Whether a pod asks for anything. The shims decide by the same two names when no agent is there."""
-    return OURS in annotations or GKE in annotations
-
-
 def parse(annotations: Mapping[str, str]) -> tuple[Entry, ...]:
     """The NICs a pod asks for, in its order; none when it has neither annotation. Both annotations may be there when
     they say the same. Raises Invalid with every error and the entry it is in."""

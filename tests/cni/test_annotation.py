@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from homeport_api.errors import Invalid
-from homeport_cni.annotation import GKE, MAX_ENTRIES, OURS, Entry, is_annotated, parse
+from homeport_cni.annotation import GKE, MAX_ENTRIES, OURS, Entry, parse
 
 BLUE = {"interfaceName": "eth1", "network": "blue"}
 WEB = {"interfaceName": "eth2", "interface": "web-eth2"}
@@ -15,12 +15,10 @@ WEB = {"interfaceName": "eth2", "interface": "web-eth2"}
 @pytest.mark.parametrize("name", [OURS, GKE])
 def test_both_annotations_are_read(name: str) -> None:
     annotations = {name: json.dumps([BLUE, WEB]), "other": "x"}
-    assert is_annotated(annotations)
     assert parse(annotations) == (Entry("eth1", "blue"), Entry("eth2", None, "web-eth2"))
 
 
 def test_a_pod_without_asks_for_nothing() -> None:
-    assert not is_annotated({"other": "x"})
     assert parse({"other": "x"}) == ()
     assert parse({OURS: "[]"}) == ()
 
