@@ -105,6 +105,20 @@ class View:
                 self._absorb(key, None, seen)
             return seen != (record.mod_revision if record else 0)
 
+    def networks(self) -> tuple[Network, ...]:
+        """All Networks it knows, by name. One that cannot be read is left out: whoever names it is told why."""
+        with self._lock:
+            found: list[Network] = []
+            for key in sorted(key for key in self._plain if key.startswith(keys.NETWORKS)):
+                try:
+                    network = self.network(key)
+                except BadInput as error:
+                    log.warning("ignored: key=%s error=%s", key, error)
+                    continue
+                if network is not None:
+                    found.append(network)
+            return tuple(found)
+
     @contextmanager
     def reading(self) -> Iterator["Reading"]:
         """A planner's look at the view, which does not change meanwhile."""

@@ -96,6 +96,15 @@ def test_what_is_not_ours_to_know_is_ignored() -> None:
     assert everything(view) == {}
 
 
+def test_networks_but_the_unreadable() -> None:
+    world = World((network("red", vlan=200), network("blue")))
+    view = world.views[0]
+    view.feed([Change(keys.network("grey"), b'{"schema":99}', 50, 50)])
+    assert [each.name for each in view.networks()] == ["blue", "red"]
+    view.feed([Change(keys.network("blue"), None, 0, 60)])
+    assert [each.name for each in view.networks()] == ["red"]
+
+
 def test_a_changed_network_is_laid_out_anew() -> None:
     world = World((network("blue", "10.0.0.0/30"),))
     for vm in ("a", "b"):
