@@ -39,6 +39,7 @@ class Server:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._acceptor = threading.Thread(target=self._accept, name="accept", daemon=True)
         self._busy = 0
+        self._closing = threading.Event()
         self._guard = threading.Lock()
 
     def start(self) -> None:
@@ -62,6 +63,7 @@ class Server:
 
     def close(self, timeout: float = 10.0) -> None:
         """Takes no further request and waits for those at work."""
+        self._closing.set()
         self._path.unlink(missing_ok=True)
         try:
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -79,7 +81,7 @@ class Server:
             try:
                 connection, _ = self._listener.accept()
             except OSError as error:
-                if self._listener.fileno() < 0:
+                if self._closing.is_set():
                     return
                 log.warning("accept failed error=%s", error)
                 time.sleep(0.05)  # out of descriptors: those at work give theirs back
