@@ -76,7 +76,7 @@ class View:
         self._plain: dict[str, Entry] = {}
         self._macs: dict[str, dict[str, Entry]] = {}
         self._domains: dict[L2Domain, _Domain] = {}
-        self._networks: dict[str, Network | None] = {}
+        self._networks: dict[str, Network | None] = {}  # every one's key; decoded when first looked at
 
     def feed(self, changes: Iterable[Change]) -> None:
         """Takes in one batch. Older news than what is known of a key changes nothing; neither does a repeat. A
@@ -109,7 +109,7 @@ class View:
         """All Networks it knows, by name. One that cannot be read is left out: whoever names it is told why."""
         with self._lock:
             found: list[Network] = []
-            for key in sorted(key for key in self._plain if key.startswith(keys.NETWORKS)):
+            for key in sorted(self._networks):
                 try:
                     network = self.network(key)
                 except BadInput as error:
@@ -124,12 +124,6 @@ class View:
         """A planner's look at the view, which does not change meanwhile."""
         with self._lock:
             yield Reading(self)
-
-    def networks(self) -> tuple[Network, ...]:
-        """All Networks it knows, sorted by name."""
-        with self._lock:
-            paths = sorted(key for key in self._plain if key.startswith(keys.NETWORKS))
-            return tuple(network for key in paths if (network := self.network(key)) is not None)
 
     def interfaces(self, namespace: str) -> tuple[Interface, ...]:
         """All Interfaces of a namespace that it knows, sorted by name."""
@@ -154,8 +148,8 @@ class View:
         entry = self._plain.get(key)
         if entry is None:
             return None
-        known = self._networks.get(key)
-        if known is None or known.meta.revision != entry[0]:
+        known = self._networks[key]
+        if known is None:
             known = self._networks[key] = wire.NETWORK.stored.loads(entry[1], entry[0])
         return known
 
@@ -186,6 +180,9 @@ class View:
             return False
         changed = _put(self._plain, key, value, revision, resync)
         if changed and key.startswith(keys.NETWORKS):
+            self._networks.pop(key, None)
+            if value is not None:
+                self._networks[key] = None
             self._forget_pools(keys.split(key, keys.NETWORKS)[0])
         return changed
 
@@ -218,7 +215,6 @@ class View:
 
     def _forget_pools(self, network: str) -> None:
         """The Network changed: its pools are laid out anew at the next use."""
-        self._networks.pop(keys.network(network), None)
         for domain in self._domains.values():
             for version in (4, 6):
                 domain.occupancies.pop((network, version), None)
