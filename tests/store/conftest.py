@@ -75,7 +75,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         stores.append(connect(etcd))
         return stores[-1]
 
-    yield World(prefix, another, lambda: compact(etcd, stores[0]), shortest_ttl=2)
+    yield World(prefix, another, lambda: compact(etcd, stores[0]), shortest_ttl=1 if len(etcd.members) == 1 else 2)
     for store in stores:
         store.close()
 

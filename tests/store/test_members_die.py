@@ -132,7 +132,7 @@ def test_a_member_without_the_others_serves_nothing(etcd_three: Etcd) -> None:
     reader.wait_key(COUNTER)
     for member in etcd_three.members[1:]:
         member.pause()
-    for _ in range(4):  # while it still believes in a leader, and when it knows of none
+    for _ in range(2):  # while it still believes in a leader, and when it knows of none
         with pytest.raises(Unavailable):
             only.get(COUNTER)
         with pytest.raises(Unavailable):
