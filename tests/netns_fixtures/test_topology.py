@@ -68,4 +68,5 @@ def test_a_nodes_cable_is_a_trunk_and_an_access_port_has_one_vlan(vlan_kernel: N
     elsewhere = world.outside("elsewhere", "192.0.2.1/24", vlan=200)
     here.wait_ping("192.0.2.1")
     assert not elsewhere.pings("192.0.2.2", wait=1)
-    assert {frame.vlan for frame in wire if frame.source == here.mac("eth0")} == {100}
+    mac = here.mac("eth0")
+    assert {frame.vlan for frame in wire if frame.source == mac} == {100}
