@@ -3,8 +3,6 @@
 Only looked at, never changed: these tables are the node's own.
 """
 
-import json
-
 from homeport_dataplane.errors import RulesetRefused
 from homeport_dataplane.netns import Namespace
 from homeport_dataplane.nft import Nft

@@ -52,7 +52,7 @@ def merge(vlans: Iterable[int]) -> tuple[VlanRange, ...]:
 
 def list_vlans(namespace: Namespace) -> dict[int, PortVlans]:
     """The VLANs of every port and bridge that has any, by link index. Empty on a kernel without VLAN filtering."""
-    return {index: _declared(flags) for index, flags in _dump(namespace, 0).items()}
+    return {index: _declared(flags) for index, flags in _dump(namespace, 0).items() if flags}
 
 
 def find_vlans(namespace: Namespace, index: int) -> PortVlans:
