@@ -82,10 +82,11 @@ def detach(session: Session, vm: str, interface: str | None) -> None:
     A tap that is still open goes back to where it came from.
     """
     request = {"verb": "detach", "vm": vm, "namespace": session.settings.namespace}
-    session.ask_agent(request if interface is None else {**request, "interface": interface})
+    result = session.ask_agent(request if interface is None else {**request, "interface": interface})
     if interface is None:
         forget_workload(session, vm)
-    click.echo(f"{session.settings.namespace}/{vm} {interface or 'all interfaces'} detached")
+    for name in result["detached"]:
+        click.echo(f"{session.settings.namespace}/{vm} {name} detached")
 
 
 def _refuse_migration(**flags: bool) -> None:

@@ -72,7 +72,10 @@ def release(session: Session, what: str, network: str | None) -> None:
         released = session.allocator.release(key, RELEASED)
         click.echo(f"interface/{key} released {', '.join(map(str, released)) or 'nothing: it had no addresses'}")
         return
-    owner = session.allocator.release_address(_domain_of(session, address, network), address, RELEASED)
+    domain = _domain_of(session, address, network)
+    prefix = keys.addresses_of(domain)
+    session.view.load(session.store.list(prefix), prefix)  # an address that a view lacks is taken for a free one
+    owner = session.allocator.release_address(domain, address, RELEASED)
     click.echo(f"interface/{owner} released {address}")
 
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from homeport_api.errors import BadInput
+from homeport_api.errors import BadInput, Unavailable
 from homeport_api.network import Network
 from homeport_api.status import network_status
 from homeport_cli.failure import AgentRefused, Exit
@@ -32,18 +33,36 @@ def open_store(settings: Settings) -> Store:
     """The store that the settings name: an external etcd, or the one the agent of this node embeds."""
     from homeport_store.connect import StoreOptions, connect  # grpc takes long to import; many verbs need no store
 
+    if not settings.endpoints:
+        _require_embedded(settings)
     certificates = (settings.path("cacert"), settings.path("cert"), settings.path("key"))
     return connect(StoreOptions(settings.data_dir, settings.endpoints, *certificates))
 
 
+def _require_embedded(settings: Settings) -> None:
+    """Says at once what a connection would say after its timeout."""
+    from homeport_store.embedded import endpoint_of
+
+    socket = Path(endpoint_of(settings.data_dir).removeprefix("unix://"))
+    try:
+        socket.stat()
+    except OSError as error:
+        raise Unavailable(
+            f"no embedded etcd answers at {socket} ({error.strerror}): start the agent of this node, or name the store "
+            "with --data-dir or --etcd-endpoints; both need root"
+        ) from error
+
+
 @dataclass(slots=True)
 class Session:
-    """One invocation. `open_store` is what tests put a store of their own into."""
+    """One invocation. `open_store` is what tests put a store of their own into. `view` is the allocator's: empty, so
+    that it asks the store for what it needs."""
 
     environ: Mapping[str, str]
     open_store: OpenStore = open_store
     clock: Callable[[], float] = time.time
     given: Given = field(default_factory=Given)
+    view: View = field(default_factory=View)
     _settings: Settings | None = None
     _store: Store | None = None
 
@@ -68,7 +87,7 @@ class Session:
     def allocator(self) -> Allocator:
         return Allocator(
             self.store,
-            View(),
+            self.view,
             self.settings.text("cluster-name"),
             self.settings.seconds("rest"),
             self.clock,

@@ -25,8 +25,8 @@ def test_nothing_is_applied_when_one_document_is_invalid(cli: Cli) -> None:
     result = cli("apply", "-f", "-", stdin=f"{NETWORK}---\n{bad}")
     assert result.exit_code == 2
     assert result.stderr == (
-        "Error: standard input:3 Network bad spec.mtu: 1 is not between 68 and 65535\n"
-        "Error: standard input:3 Network bad spec.mut: unknown field; did you mean spec.mtu?\n"
+        "Error: standard input:4 Network bad spec.mtu: 1 is not between 68 and 65535\n"
+        "Error: standard input:4 Network bad spec.mut: unknown field; did you mean spec.mtu?\n"
     )
     assert cli.objects.networks.list() == ()
 
@@ -41,12 +41,12 @@ def test_nothing_is_applied_when_one_document_is_invalid(cli: Cli) -> None:
             id="YAML syntax",
         ),
         pytest.param("{a: 1, a: 2}", 2, "standard input:1:8: 'a' is there twice", id="double key"),
-        pytest.param("{? [a] : 1}", 2, "standard input:1:4: found unhashable key", id="list as key"),
+        pytest.param("{? [a] : 1}", 2, "standard input:1:4: a key must be text", id="list as key"),
         pytest.param("\tx: 1", 2, "standard input:1:1: found character '\\t' that cannot start any token", id="tab"),
         pytest.param(
             "!!python/object:os.system {}", 2, "standard input:1:1: could not determine a constructor", id="tag"
         ),
-        pytest.param("[" * 3000, 2, "standard input: is nested too deeply", id="deep"),
+        pytest.param("[" * 1000, 2, "standard input: is nested too deeply", id="deep"),
         pytest.param(
             NETWORK.replace("type: L2", "nodeInterfaceMatcher: {interfaceName: eth7}"),
             2,

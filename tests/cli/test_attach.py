@@ -1,0 +1,170 @@
+"""`attach`, `detach` and `doctor`: what crosses the agent's socket, over a real one."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homeport_agent.server import Server
+from homeport_api.interface import InterfaceKey
+from homeport_cni.frames import Frame, decode_json, encode_json
+from homeport_cni.sockets import Received
+
+from .harness import Cli
+
+Answer = Callable[[Mapping[str, Any], int | None], Mapping[str, Any]]
+
+
+class Listener:
+    """The agent's own server with one answer for everything, and what it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.inodes: list[int | None] = []
+        self.answer: Mapping[str, Any] = {"ok": True, "result": {}}
+        self._lock = threading.Lock()
+        self.server = Server(path, self._handle, lambda received, error: encode_json({"ok": False}), 1, 5.0)
+
+    def _handle(self, received: Received) -> Frame:
+        descriptor = received.take()
+        with self._lock:
+            self.asked.append(decode_json(received.frame.payload))
+            self.inodes.append(None if descriptor is None else os.fstat(descriptor).st_ino)
+        if descriptor is not None:
+            os.close(descriptor)
+        return encode_json(self.answer)
+
+
+@pytest.fixture
+def agent(cli: Cli, tmp_path: Path) -> Iterator[Listener]:
+    cli.environ["HOMEPORT_RUN_DIR"] = str(tmp_path)
+    listener = Listener(tmp_path / "agent.sock")
+    listener.server.start()
+    yield listener
+    listener.server.close()
+
+
+RESULT = {"cniVersion": "1.1.0", "ips": [{"address": "10.77.0.9/24"}]}
+
+
+def test_the_result_is_printed_and_the_request_says_what_was_asked(cli: Cli, agent: Listener) -> None:
+    agent.answer = {"ok": True, "result": RESULT}
+    result = cli(
+        "attach", "web", "--network", "lab", "--tap", "tap0", "--ip", "10.77.0.9", "--mac", "02:00:00:00:00:09"
+    )
+    assert json.loads(result.stdout) == RESULT
+    assert agent.asked == [
+        {
+            "verb": "attach",
+            "vm": "web",
+            "namespace": "default",
+            "interface": "eth0",
+            "network": "lab",
+            "kind": "tap",
+            "tap": "tap0",
+            "ips": ["10.77.0.9"],
+            "mac": "02:00:00:00:00:09",
+            "takeOver": False,
+        }
+    ]
+    assert agent.inodes == [None]
+
+
+def test_a_namespace_goes_as_a_descriptor(cli: Cli, agent: Listener) -> None:
+    path = "/proc/self/ns/net"
+    options = ("--interface-object", "web-eth1", "--interface", "eth1", "--take-over", "-n", "shop")
+    assert cli("attach", "web", "--netns", path, *options).exit_code == 0
+    assert agent.inodes == [Path(path).stat().st_ino]
+    (asked,) = agent.asked
+    assert (asked["kind"], asked["netns"], asked["namespace"]) == ("netns", path, "shop")
+    assert (asked["interfaceObject"], asked["takeOver"], "network" in asked) == ("web-eth1", True, False)
+
+
+def test_a_refusal_is_the_agents_word_and_code(cli: Cli, agent: Listener) -> None:
+    agent.answer = {"ok": False, "code": 102, "msg": "held elsewhere", "details": "by container c1 on n1", "exit": 5}
+    result = cli("attach", "web", "--network", "lab", "--host")
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert result.stderr == "Error: held elsewhere: by container c1 on n1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        pytest.param(["--network", "lab"], "--tap, --netns, --host: give exactly one of them", id="no link"),
+        pytest.param(["--network", "lab", "--host", "--tap", "t"], "give exactly one of them", id="two links"),
+        pytest.param(["--host"], "--network, --interface-object: give exactly one of them", id="no network"),
+        pytest.param(
+            ["--network", "lab", "--host", "--ip", "10.0.0.0/24"], "is the network's own address", id="address"
+        ),
+        pytest.param(["--network", "lab", "--host", "--mac", "01:00:00:00:00:01"], "is a multicast MAC", id="MAC"),
+        pytest.param(["--network", "lab", "--tap", "../x"], "is not a link name", id="tap"),
+        pytest.param(["--network", "lab", "--netns", "/nowhere"], "/nowhere: No such file or directory", id="netns"),
+        pytest.param(["--network", "lab", "--host", "--label", "x"], "'x' is not a label: write KEY=VALUE", id="label"),
+        pytest.param(["--network", "lab", "--host", "--port", "http=80/x"], "is not a named port", id="port"),
+        pytest.param(["--network", "lab", "--host", "--port", "http=0"], "is not a named port", id="port 0"),
+        pytest.param(["--network", "lab", "--host", "--standby"], "--standby comes with migration", id="standby"),
+        pytest.param(["--activate"], "--activate comes with migration", id="activate"),
+    ],
+)
+def test_mistakes_do_not_reach_the_agent(cli: Cli, agent: Listener, arguments: list[str], error: str) -> None:
+    result = cli("attach", "web", *arguments)
+    assert result.exit_code == 2
+    assert error in result.stderr
+    assert agent.asked == []
+
+
+def test_labels_and_ports_are_kept_until_everything_is_detached(cli: Cli, agent: Listener) -> None:
+    options = ("--label", "app=web", "--port", "http=80/tcp", "--port", "dns=53/udp")
+    assert cli("attach", "web", "--network", "lab", "--host", *options).exit_code == 0
+    (workload,) = cli.objects.workloads.list()
+    assert (workload.key, dict(workload.labels)) == (InterfaceKey("default", "web"), {"app": "web"})
+    assert [(port.name, port.number, port.protocol) for port in workload.ports] == [
+        ("http", 80, "TCP"),
+        ("dns", 53, "UDP"),
+    ]
+    assert cli("attach", "web", "--network", "lab", "--host").exit_code == 0
+    assert cli.objects.workloads.list() == (workload,)
+    agent.answer = {"ok": True, "result": {"detached": ["eth0"]}}
+    assert cli("detach", "web", "--interface", "eth0").stdout == "default/web eth0 detached\n"
+    assert cli.objects.workloads.list() == (workload,)
+    assert cli("detach", "web").exit_code == 0
+    assert cli.objects.workloads.list() == ()
+
+
+def test_without_an_agent_it_is_out_of_reach(cli: Cli, tmp_path: Path) -> None:
+    result = cli("--run-dir", str(tmp_path), "attach", "web", "--network", "lab", "--host")
+    assert result.exit_code == 4
+    assert f"the agent does not answer at {tmp_path}/agent.sock" in result.stderr
+
+
+STEPS = [
+    {"name": "agent", "state": "ok", "detail": "answers", "remedy": ""},
+    {"name": "network blue", "state": "broken", "detail": "uplink is missing", "remedy": "plug it in"},
+]
+
+
+def test_doctor_names_the_broken_step_and_its_remedy(cli: Cli, agent: Listener) -> None:
+    agent.answer = {"ok": True, "result": {"steps": STEPS}}
+    result = cli("doctor", "web")
+    assert result.exit_code == 1
+    assert result.stdout == (
+        "ok       agent: answers\nbroken   network blue: uplink is missing\n         remedy: plug it in\n"
+    )
+    assert agent.asked == [{"verb": "doctor", "namespace": "default", "vm": "web"}]
+    assert json.loads(cli("doctor", "-o", "json").stdout) == {"steps": STEPS}
+
+
+def test_doctor_is_content_when_nothing_is_broken(cli: Cli, agent: Listener) -> None:
+    agent.answer = {"ok": True, "result": {"steps": STEPS[:1]}}
+    assert cli("doctor").exit_code == 0
+
+
+def test_doctor_without_an_agent_says_that(cli: Cli, tmp_path: Path) -> None:
+    result = cli("doctor", "--run-dir", str(tmp_path))
+    assert result.exit_code == 4
+    assert result.stdout.startswith("broken   agent: the agent does not answer")
+    assert f"homeport agent --run-dir {tmp_path}" in result.stdout
