@@ -32,18 +32,8 @@ _CODES: tuple[tuple[type[HomeportError], Exit], ...] = (
 )
 
 
-class AgentRefused(HomeportError):
-    """The agent's answer to a request it did not carry out. `exit_code` is the agent's own word on it."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-def exit_code(error: HomeportError) -> int:
-    if isinstance(error, AgentRefused):
-        return error.exit_code
-    return next((int(code) for kind, code in _CODES if isinstance(error, kind)), int(Exit.REFUSED))
+def exit_code(error: HomeportError) -> Exit:
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.REFUSED)
 
 
 def lines(error: HomeportError) -> list[str]:

@@ -6,7 +6,6 @@
 
 import os
 import sys
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -40,7 +39,7 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("homeport"), prog_name="homeport")
+@click.version_option(package_name="homeport", prog_name="homeport")
 @common_options
 def cli() -> None:
     """A place on the network that stays with the virtual machine.

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from homeport_api.errors import BadInput, Unavailable
+from homeport_api.errors import Unavailable
 from homeport_api.network import Network
 from homeport_api.status import network_status
-from homeport_cli.failure import AgentRefused, Exit
 from homeport_cli.settings import Given, Settings, resolve
 from homeport_cni import frames, sockets
+from homeport_cni.errors import Code, exception_of
 from homeport_ipam.allocator import Allocator
 from homeport_ipam.journal import RELEASE
 from homeport_ipam.status import in_use, owned_addresses, pool_statuses
@@ -110,19 +110,18 @@ class Session:
 
     def ask_agent(self, request: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> Any:
         """The result of one verb of the agent of this node. Raises Unavailable when it does not answer, and
-        AgentRefused with its own words and exit code when it refuses."""
+        what it raised itself when it refuses."""
         with sockets.connect(str(self.settings.run_dir / "agent.sock")) as connection:
             sockets.send_frame(connection, frames.encode_json(request), descriptors)
             received = sockets.read_frame(connection, AGENT_TIMEOUT)
         if received is None:
-            raise BadInput("the agent closed the connection without an answer: look into its log")
+            raise Unavailable("the agent closed the connection without an answer: look into its log")
         with received:
             answer = frames.decode_json(received.frame.payload)
         if answer.get("ok"):
             return answer.get("result")
-        parts = (answer.get("msg"), answer.get("details"))
-        message = ": ".join(str(part) for part in parts if part) or "the agent refused without a reason"
-        raise AgentRefused(message, int(answer.get("exit") or Exit.REFUSED))
+        code, message = answer.get("code"), answer.get("msg") or "the agent refused without a reason"
+        raise exception_of(code if isinstance(code, int) else Code.INTERNAL, str(message))
 
     def close(self) -> None:
         if self._store is not None:

@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from homeport_cni.frames import Frame, decode_json, encode_json
 from homeport_cni.sockets import Received
 
 from .harness import Cli
-
-Answer = Callable[[Mapping[str, Any], int | None], Mapping[str, Any]]
 
 
 class Listener:
@@ -84,11 +82,27 @@ def test_a_namespace_goes_as_a_descriptor(cli: Cli, agent: Listener) -> None:
     assert (asked["interfaceObject"], asked["takeOver"], "network" in asked) == ("web-eth1", True, False)
 
 
-def test_a_refusal_is_the_agents_word_and_code(cli: Cli, agent: Listener) -> None:
-    agent.answer = {"ok": False, "code": 102, "msg": "held elsewhere", "details": "by container c1 on n1", "exit": 5}
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        pytest.param(102, 5, id="held elsewhere"),
+        pytest.param(103, 5, id="address owned by another"),
+        pytest.param(107, 3, id="not found"),
+        pytest.param(11, 4, id="try again later"),
+        pytest.param(7, 2, id="invalid"),
+        pytest.param(101, 1, id="pool exhausted"),
+        pytest.param(104, 1, id="not allowed"),
+        pytest.param(999, 1, id="unforeseen"),
+        pytest.param(None, 1, id="no code"),
+    ],
+)
+def test_a_refusal_is_the_agents_word_with_an_exit_code_of_its_own(
+    cli: Cli, agent: Listener, code: int | None, exit_code: int
+) -> None:
+    agent.answer = {"ok": False, "code": code, "msg": "Interface web-eth0 is held by container c1"}
     result = cli("attach", "web", "--network", "lab", "--host")
-    assert (result.exit_code, result.stdout) == (5, "")
-    assert result.stderr == "Error: held elsewhere: by container c1 on n1\n"
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert result.stderr == "Error: Interface web-eth0 is held by container c1\n"
 
 
 @pytest.mark.parametrize(
