@@ -42,7 +42,8 @@ class PortKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Nic:
     """One Interface in an attachment. `link` is the name inside the guest's namespace, or the tap's own; `port` is the
-    link's name in the switch."""
+    link's name in the switch. With `vm`, `vm_interface` and `ephemeral` the Interface can be put back whole where the
+    store lost it."""
 
     interface: InterfaceKey
     uid: str
@@ -53,6 +54,9 @@ class Nic:
     kind: PortKind = PortKind.VETH
     mac: MacAddress | None = None
     addresses: tuple[IpInterface, ...] = ()
+    vm: str | None = None
+    vm_interface: str | None = None
+    ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)

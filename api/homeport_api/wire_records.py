@@ -46,6 +46,7 @@ NODE: Record[NodeRecord] = Record(
     Field("bootID", TEXT, "boot_id", required=True),
     Field("started", TIME, "started"),
     Field("version", TEXT, "version"),
+    Field("generation", TEXT, "generation"),
 )
 
 REPORT: Record[NodeReport] = Record(
@@ -77,6 +78,9 @@ NIC: Record[Nic] = Record(
     Field("kind", Choice(PortKind), "kind", required=True),
     Field("mac", MAC, "mac"),
     Field("addresses", ListOf(INTERFACE_ADDRESS), "addresses"),
+    Field("virtualMachineName", TEXT, "vm"),
+    Field("interfaceName", TEXT, "vm_interface"),
+    Field("ephemeral", BOOLEAN, "ephemeral"),
 )
 
 ATTACHMENT: Record[Attachment] = Record(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from homeport_api import wire
 from homeport_api.addresses import IpAddress, L2Domain
-from homeport_api.attachment import AttachedNic, AttachmentKey, AttachRequest
+from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic
 from homeport_api.errors import InUse, NotFound, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_ipam import holders
@@ -20,6 +20,7 @@ from homeport_ipam.journal import entry_time
 from homeport_ipam.plan import plan_attach
 from homeport_ipam.pool import Randomness
 from homeport_ipam.release import draft_key_removal, draft_removal, draft_surrender, plan_end
+from homeport_ipam.replay import Contradicted, plan_replay
 from homeport_ipam.reserve import plan_reserve
 from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.transaction import MAX_OPERATIONS, Draft, Transaction
@@ -104,6 +105,21 @@ class Allocator:
             ended.extend(step.ended)
         log.info("ended: attachment=%s reason=%s interfaces=%s", key, reason, ",".join(map(str, ended)))
         return tuple(ended)
+
+    def replay(self, attachment: Attachment) -> tuple[str, ...]:
+        """Tells a restored store what this node has attached, as its journal has it; the contradictions, in words. A
+        repeat changes nothing. Raises Unavailable."""
+        contradictions: list[str] = []
+        for nic in attachment.nics:
+
+            def plan(snapshot: Snapshot, nic: Nic = nic) -> tuple[Transaction | None, None]:
+                return plan_replay(snapshot, attachment, nic, self._clock(), self._random), None
+
+            try:
+                self._committer.run(plan)
+            except Contradicted as error:
+                contradictions.append(str(error))
+        return tuple(contradictions)
 
     def reserve(self, written: Interface) -> Interface:
         """Creates or changes an Interface as a manifest says, claims what it asks for and releases what it no longer

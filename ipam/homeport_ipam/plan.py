@@ -186,6 +186,9 @@ class _Call:
             kind=request.kind,
             mac=interface.status.mac if request.wants_mac else None,
             addresses=addresses,
+            vm=interface.spec.vm,
+            vm_interface=interface.spec.interface,
+            ephemeral=interface.status.ephemeral,
         )
         return AttachedNic(nic, interface, network)
 
