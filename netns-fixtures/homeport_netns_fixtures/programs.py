@@ -26,8 +26,9 @@ def unpacked_root() -> Path:
 def search_path() -> str:
     """PATH, then what an unprivileged PATH lacks, then what `make setup` built and unpacked."""
     root = unpacked_root()
-    ours = [cache_dir() / "bin", root / "usr/bin", root / "usr/sbin", root / "bin"]
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *map(os.fspath, ours)])
+    ours = (cache_dir() / "bin", root / "usr/bin", root / "usr/sbin", root / "bin")
+    path = [*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin", *map(os.fspath, ours)]
+    return os.pathsep.join(dict.fromkeys(path))
 
 
 def find_program(name: str) -> str | None:
