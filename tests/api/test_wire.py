@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport_api import wire
@@ -27,21 +27,25 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(strategies.networks())
 def test_a_stored_network_is_read_back_the_same(network: Network) -> None:
     assert wire.NETWORK.stored.loads(wire.NETWORK.stored.dumps(network)) == network
 
 
+@settings(max_examples=40)
 @given(strategies.interfaces)
 def test_a_stored_interface_is_read_back_the_same(interface: Interface) -> None:
     assert wire.INTERFACE.stored.loads(wire.INTERFACE.stored.dumps(interface)) == interface
 
 
+@settings(max_examples=40)
 @given(strategies.attachments)
 def test_a_stored_attachment_is_read_back_the_same(attachment: Attachment) -> None:
     assert wire.ATTACHMENT.loads(wire.ATTACHMENT.dumps(attachment)) == attachment
 
 
+@settings(max_examples=40)
 @given(strategies.networks())
 def test_a_shown_network_is_a_manifest_of_the_same_spec(network: Network) -> None:
     shown = yaml.safe_load(yaml.safe_dump(wire.NETWORK.show(network)))
@@ -49,6 +53,7 @@ def test_a_shown_network_is_a_manifest_of_the_same_spec(network: Network) -> Non
     assert (again.spec, again.meta.labels, warnings) == (network.spec, network.meta.labels, ())
 
 
+@settings(max_examples=40)
 @given(strategies.interfaces)
 def test_a_shown_interface_is_a_manifest_of_the_same_spec(interface: Interface) -> None:
     again, _ = wire.INTERFACE.parse(json.loads(json.dumps(wire.INTERFACE.show(interface))))

@@ -4,10 +4,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+import yaml
 
+from homeport_api import wire
 from homeport_api.addresses import L2Domain
 from homeport_api.interface import InterfaceKey
+from homeport_api.network import Network
 from homeport_store import keys
+from homeport_store.memory import MemoryStore
 
 from .harness import NETWORK, WEB, Cli
 
@@ -79,6 +83,28 @@ def test_two_networks_in_one_place_are_a_conflict(cli: Cli) -> None:
     result = cli("apply", "-f", "-", stdin=NETWORK.replace("lab", "lab2").replace("type: L2", place))
     assert result.exit_code == 5
     assert "is the place of Network lab already" in result.stderr
+
+
+class Raced(MemoryStore):
+    """A store in which somebody else makes Network `rival` just before our first write."""
+
+    rival: Network | None = None
+
+    def put_if(self, key: str, value: bytes, revision: int, lease: int = 0) -> int | None:
+        if self.rival is not None:
+            rival, self.rival = self.rival, None
+            super().put_if(keys.network(rival.name), wire.NETWORK.stored.dumps(rival), 0)
+        return super().put_if(key, value, revision, lease)
+
+
+def test_of_two_who_apply_to_one_place_at_once_the_later_gives_way(cli: Cli) -> None:
+    place = NETWORK.replace("type: L2", "type: L2, nodeInterfaceMatcher: {interfaceName: bond0}")
+    cli.store = store = Raced()
+    store.rival, _ = wire.NETWORK.parse(yaml.safe_load(place.replace("lab", "rival")))
+    result = cli("apply", "-f", "-", stdin=place)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "Network lab has the uplink and VLAN of Network rival, made meanwhile" in result.stderr
+    assert [network.name for network in cli.objects.networks.list()] == ["rival"]
 
 
 def test_a_reservation_owns_its_address_at_once_and_nobody_else_can(cli: Cli) -> None:
