@@ -38,7 +38,15 @@ class Verbs(click.Group):
             ctx.exit(exit_code(error))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 refused or failed, 2 usage or invalid manifest, 3 not found, 4 store or agent out of reach, "
+    "5 conflict (in use, held, owned)."
+)
+
+
+@click.group(
+    cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="homeport", prog_name="homeport")
 @common_options
 def cli() -> None:
