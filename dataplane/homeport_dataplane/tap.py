@@ -6,6 +6,8 @@ that the next hypervisor cannot find by name: it is refused. Reference: the kern
 """
 
 import contextlib
+import ctypes
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +31,14 @@ from homeport_dataplane.links import (
 )
 from homeport_dataplane.marks import parse_mark
 from homeport_dataplane.netlink import Request
-from homeport_dataplane.netns import Namespace
+from homeport_dataplane.netns import Namespace, NamespaceId
 from homeport_dataplane.port import Port, bridge_index, is_right, join
 
 _TUN_DEVICE = Path("/dev/net/tun")
+_TUNGETDEVNETNS = 0x54E3
+_SYS_PIDFD_GETFD = 438  # the same number on every architecture
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +52,12 @@ class TapHolder:
         return f"{self.command} (process {self.pid})"
 
 
-def find_holders(name: str) -> tuple[TapHolder, ...]:
-    """Who has a tap of that name open. The kernel tells a descriptor's tap by its present name only, so ask before or
-    after a move, not across it. Processes that end meanwhile, and those we may not see, are left out."""
+def find_holders(namespace: Namespace, name: str) -> tuple[TapHolder, ...]:
+    """Who has the tap of that name in that namespace open. Processes that end meanwhile are left out, and so are those
+    that we may not look into."""
     holders: list[TapHolder] = []
     for process in os.scandir("/proc"):
-        if process.name.isdecimal() and _holds(Path(process.path), name):
+        if process.name.isdecimal() and _holds(Path(process.path), namespace, name):
             with contextlib.suppress(OSError):
                 command = (Path(process.path) / "comm").read_text().strip()
                 holders.append(TapHolder(int(process.name), command))
@@ -103,7 +109,7 @@ def _move_in(origin: Namespace, switch: Namespace, port: Port) -> Link:
         raise NotFound(f"tap {name} does not exist in network namespace {origin.label}")
     if tap.kind != "tun":
         raise NotAllowed(f"link {name} is not a tap: give the name of the tap that the hypervisor opened")
-    if not find_holders(name):
+    if not find_holders(origin, name):
         raise NotAllowed(
             f"nobody has tap {name} open: start the hypervisor on it first (QEMU: -netdev tap,ifname={name},script=no; "
             "or install the ifup scripts with `homeport install-qemu-ifup`), then attach it"
@@ -123,19 +129,36 @@ def _move(operation: str, index: int, target: Namespace, name: str) -> Request:
     return Request(operation, NEWLINK, body)
 
 
-def _holds(process: Path, name: str) -> bool:
+def _holds(process: Path, namespace: Namespace, name: str) -> bool:
     try:
-        return any(_is_tap(process, descriptor, name) for descriptor in (process / "fd").iterdir())
+        return any(_is_tap(process, descriptor, namespace, name) for descriptor in (process / "fd").iterdir())
     except OSError:  # the process ended
         return False
 
 
-def _is_tap(process: Path, descriptor: Path, name: str) -> bool:
-    """fdinfo of a tap's descriptor has the line `iff:<tab>NAME`."""
+def _is_tap(process: Path, descriptor: Path, namespace: Namespace, name: str) -> bool:
+    """fdinfo of a tap's descriptor has the line `iff:<tab>NAME`; the descriptor itself tells the namespace."""
     try:
         if descriptor.readlink() != _TUN_DEVICE:
             return False
         lines = (process / "fdinfo" / descriptor.name).read_text().splitlines()
+        named = any(line.startswith("iff:") and line[4:].strip() == name for line in lines)
+        return named and _namespace_of(int(process.name), int(descriptor.name)) == namespace.identity
     except OSError:  # closed meanwhile
         return False
-    return any(line.startswith("iff:") and line[4:].strip() == name for line in lines)
+
+
+def _namespace_of(pid: int, descriptor: int) -> NamespaceId:
+    """The namespace of the tap behind another process's descriptor: a duplicate of it is asked, and closed."""
+    with contextlib.ExitStack() as stack:
+        process = os.pidfd_open(pid)
+        stack.callback(os.close, process)
+        duplicate = int(_libc.syscall(_SYS_PIDFD_GETFD, process, descriptor, 0))
+        if duplicate < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"pidfd_getfd of process {pid}: {os.strerror(code)}")
+        stack.callback(os.close, duplicate)
+        device = fcntl.ioctl(duplicate, _TUNGETDEVNETNS)
+        stack.callback(os.close, device)
+        status = os.fstat(device)
+        return NamespaceId(status.st_dev, status.st_ino)

@@ -110,17 +110,16 @@ def _end(name: str, mac: MacAddress, mtu: int) -> list[bytes]:
 
 
 def _leads_to(switch: Namespace, link: Link, guest: Guest) -> bool:
-    """Whether the link's other end is the guest's: each names the other's index, and neither index stands for a link
-    of its own namespace by chance, since a veth's ends have one creation."""
+    """Whether the link's other end is the guest's: each names the other's index. Indices repeat in every namespace, so
+    each must also say that the other is elsewhere, or (a port for the node on a bridge of the node) that it is not."""
     other = find_link(guest.namespace, guest.name)
+    if other is None or link.kind != "veth" or other.kind != "veth" or other.mac != guest.mac:
+        return False
+    same = switch.identity == guest.namespace.identity
     return (
-        link.kind == "veth"
-        and other is not None
-        and other.kind == "veth"
-        and other.parent == link.index
-        and link.parent == other.index
-        and other.mac == guest.mac
-        and switch.identity != guest.namespace.identity
+        (other.parent, link.parent) == (link.index, other.index)
+        and (link.parent_netns is None) == same
+        and (other.parent_netns is None) == same
     )
 
 

@@ -1,6 +1,9 @@
 """Namespaces: made as `ip netns add` makes them, found again, and judged before a guest is put there."""
 
 import os
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +90,22 @@ def test_closing_twice_does_nothing_more(box: BoxMaker) -> None:
         pass
     guest.ns.close()
     guest.ns.close()
+
+
+def test_a_thread_that_cannot_return_ends_the_process(box: BoxMaker) -> None:
+    """It would otherwise go on and change somebody else's network. Without its rights it may not come back."""
+    guest = box("guest")
+    program = (
+        "import os, threading\n"
+        "from homeport_dataplane.netns import Namespace, entered\n"
+        f"guest = Namespace.open_named({guest.shell.name!r})\n"
+        "def work():\n"
+        "    with entered(guest):\n"
+        "        os.setresuid(65534, 65534, 65534)\n"
+        "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
+        "print('went on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGABRT
+    assert "cannot return from network namespace" in done.stderr
+    assert "went on" not in done.stdout

@@ -38,8 +38,9 @@ def test_moved_in_open_and_back_under_its_own_name(switch: Box, box: BoxMaker) -
     ensure_veth(switch.ns, port_of("uid2"), guest_in(guest))
     configure_guest(guest.ns, "eth1", GuestConfig())
     with opened_tap(node) as descriptor:
-        assert [holder.pid for holder in tap.find_holders("tap0")] == [os.getpid()]
+        assert [holder.pid for holder in tap.find_holders(node.ns, "tap0")] == [os.getpid()]
         link = tap.ensure_tap(node.ns, switch.ns, port)
+        assert [holder.pid for holder in tap.find_holders(switch.ns, port.name)] == [os.getpid()]
         assert (link.name, link.kind, link.mark, link.mac, link.up) == (port.name, "tun", port.mark, port.mac, True)
         assert node.shell.links() == {"lo"}
         assert tap.ensure_tap(node.ns, switch.ns, port) == link
@@ -63,6 +64,13 @@ def test_a_tap_that_nobody_has_open_is_refused_with_the_remedy(switch: Box, box:
     with pytest.raises(NotAllowed, match="nobody has tap idle0 open: start the hypervisor"):
         tap.ensure_tap(node.ns, switch.ns, port_of("uid1", origin="idle0"))
     assert node.shell.links() == {"lo", "idle0"}
+
+
+def test_anothers_tap_of_the_same_name_is_no_excuse(switch: Box, box: BoxMaker) -> None:
+    node, other = box("node"), box("other")
+    node.shell.ip("tuntap add dev tap0 mode tap")
+    with opened_tap(other), pytest.raises(NotAllowed, match="nobody has tap tap0 open"):
+        tap.ensure_tap(node.ns, switch.ns, port_of("uid1", origin="tap0"))
 
 
 def test_other_links_are_refused(switch: Box, box: BoxMaker) -> None:

@@ -1,11 +1,14 @@
 """A port into a guest's namespace: made with both ends in place, and made again only where it is not right."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from homeport_api.errors import AlreadyExists, UplinkUnusable
 from homeport_dataplane import links
 from homeport_dataplane.bridge import ensure_bridge
 from homeport_dataplane.veth import ensure_veth
+from homeport_netns_fixtures.capture import Capture, send
 from tests.dataplane.conftest import BRIDGE, Box, BoxMaker, guest_in, port_of
 
 
@@ -117,3 +120,46 @@ def test_two_switches_do_not_mistake_each_others_ports(box: BoxMaker) -> None:
     ensure_veth(one.ns, port_of("uid1"), guest_in(guest))
     with pytest.raises(AlreadyExists):
         ensure_veth(two.ns, port_of("uid1"), guest_in(guest))
+
+
+def test_the_nodes_own_port_on_a_bridge_of_the_node(box: BoxMaker) -> None:
+    """Both ends in one namespace, as `attach --host` makes them there."""
+    node = box("node")
+    node.shell.ip("link add br0 type bridge", "link set br0 up")
+    port = port_of("uid1", bridge="br0")
+    first = ensure_veth(node.ns, port, guest_in(node, name="own0"))
+    assert ensure_veth(node.ns, port, guest_in(node, name="own0")) == first
+    assert node.shell.links() == {"lo", "br0", port.name, "own0"}
+
+
+def test_a_new_port_says_nothing_by_itself(switch: Box, box: BoxMaker) -> None:
+    """No router solicitation, no MLD report: a switch would learn a MAC that nobody may see."""
+    guest = box("guest")
+    guest.ns.ensure_sysctl("ipv6/conf/all/disable_ipv6", "1")
+    switch.shell.ip("link add p0 type veth peer name p1", f"link set p0 master {BRIDGE} up", "link set p1 up")
+    with Capture(switch.shell, "p1") as seen:
+        for epoch in range(3):
+            port = port_of("uid1", epoch=epoch)
+            ensure_veth(switch.ns, port, guest_in(guest, name=f"eth{epoch}"))
+            guest.shell.ip(f"link set eth{epoch} up")
+        control = bytes.fromhex("ffffffffffff02005e10000188b5") + bytes(46)
+        send(guest.shell, "eth0", control)
+        seen.wait(lambda frame: frame.data == control)
+        assert [frame.data for frame in seen if not frame.outgoing] == [control]
+
+
+def test_32_threads_at_once(switch: Box, box: BoxMaker) -> None:
+    """As many as the agent has workers: each its own guest, one name for all of their links."""
+    guests = [box(f"guest{at}") for at in range(8)]
+    ports = [port_of(f"uid{at}") for at in range(64)]
+
+    def attach(at: int) -> None:
+        end = guest_in(guests[at % 8], at, name=f"eth{at // 8}")
+        for _ in range(2):
+            ensure_veth(switch.ns, ports[at], end)
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(attach, range(64)))
+    found = links.list_ports(switch.ns)
+    assert {name: mark for name, (_, mark) in found.items()} == {port.name: port.mark for port in ports}
+    assert all(len(guest.shell.links()) == 9 for guest in guests)
