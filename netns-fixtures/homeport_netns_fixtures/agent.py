@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,11 +107,6 @@ class AgentProcess:
             os.kill(self.pid, signal.SIGKILL)
             self.wait_exit()
             raise CommandFailed(f"the agent did not end within {READY_WITHIN:.0f} s:\n{self.log_tail()}") from error
-
-
-def run_agent(namespace: Namespace, options: Sequence[str], timeout: float = 30) -> subprocess.CompletedProcess[str]:
-    """An agent that is expected to refuse: runs it to its end."""
-    return namespace.run(sys.executable, "-m", "homeport_agent", *options, check=False, timeout=timeout)
 
 
 class _UnixConnection(http.client.HTTPConnection):

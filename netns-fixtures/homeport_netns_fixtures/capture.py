@@ -5,6 +5,7 @@ so `Frame.data` is what stands on the wire. No packet library is needed to read 
 emulated. The capture starts before the constructor returns: what is sent after that is seen.
 """
 
+import fcntl
 import socket
 import struct
 import threading
@@ -20,6 +21,7 @@ _SOL_PACKET, _PACKET_AUXDATA, _PACKET_OUTGOING = 263, 8, 4
 _SO_RCVBUFFORCE = 33
 _STATUS_VLAN_VALID, _STATUS_TPID_VALID = 1 << 4, 1 << 6
 _AUXDATA = struct.Struct("=IIIHHHH")
+_SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40
 _TPIDS = (0x8100, 0x88A8)
 
 
@@ -142,7 +144,15 @@ def _brief(frame: Frame) -> str:
 
 
 def send(namespace: Namespace, link: str, data: bytes) -> None:
-    """One frame out of `link`, bytes as given: for what no stack would send."""
+    """One frame out of `link`, bytes as given: for what no stack would send. Waits until the link is running, since
+    what is sent on one that only just came up is dropped without a word."""
     with namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
         raw.bind((link, 0))
+        request = struct.pack("16sH14x", link.encode(), 0)
+        end = time.monotonic() + 30
+        while not struct.unpack_from("H", fcntl.ioctl(raw, _SIOCGIFFLAGS, request), 16)[0] & _IFF_RUNNING:
+            if time.monotonic() > end:
+                raise CommandFailed(f"{link} in {namespace.name} has no carrier")
+            time.sleep(0.01)
+        time.sleep(0.01)  # the kernel says so a moment before the queue takes frames
         raw.send(data)
