@@ -34,7 +34,7 @@ QUOTA_BYTES = 1 << 30
 LONGEST_SOCKET_PATH = 107
 _CLIENT, _PEER = "client:0", "peer:0"
 _STOP_WITHIN = 10.0
-_FIRST_PAUSE, _LONGEST_PAUSE, _GOOD_WHILE = 0.2, 10.0, 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _GOOD_WHILE = 0.1, 10.0, 60.0
 _LONGEST_LOG = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ class EmbeddedEtcd:
         return process.ready
 
     def _supervise(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = next_pause = _FIRST_PAUSE
         while True:
             process = self._process
             watched = [self._stop] if process is None else [self._stop, process.pidfd]
@@ -206,14 +206,16 @@ class EmbeddedEtcd:
                 status = process.reap()
                 log.error("etcd died pid=%d status=%s log=%s", process.pid, status, self._log_tail(3))
                 self._process = None
-                pause = _FIRST_PAUSE if time.monotonic() - began > _GOOD_WHILE else min(pause * 2, _LONGEST_PAUSE)
+                if time.monotonic() - began > _GOOD_WHILE:
+                    next_pause = _FIRST_PAUSE
+                pause, next_pause = next_pause, min(next_pause * 2, _LONGEST_PAUSE)
                 continue
             try:
                 self._process = self._launch_or_adopt()
                 self._restarts += 1
             except (NotFound, Unavailable, OSError):
                 log.exception("etcd could not be started again directory=%s", self._directory)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause, next_pause = next_pause, min(next_pause * 2, _LONGEST_PAUSE)
 
     def _log_tail(self, lines: int = 10) -> str:
         with contextlib.suppress(OSError):

@@ -22,7 +22,7 @@ from homeport_store.protocol import Change, Listing
 
 SIGN_OF_LIFE = 1.0
 QUEUE = 1_000
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 
 log = logging.getLogger(__name__)
 
