@@ -28,6 +28,7 @@ from homeport_agent.machine import read_boot_id, read_machine_id
 from homeport_agent.options import AgentOptions
 from homeport_agent.readiness import Readiness
 from homeport_agent.remains import Remains
+from homeport_agent.replay import Replayer
 from homeport_agent.reports import Reporter
 from homeport_agent.requests import Requests
 from homeport_agent.server import Server
@@ -107,10 +108,21 @@ class Agent:
         )
         self._reporter = Reporter(options.node_name, self._store, self._switch, self._networks)
         self._sweeper = Sweeper(options.node_name, self._store, self._allocator, time.time)
+        self._replayer = Replayer(
+            self._store,
+            options.data_dir,
+            self._journal,
+            self._locks,
+            self._allocator,
+            self._heartbeat,
+            options.restore_wait,
+            self._healer.wake,
+        )
         self._follower.start()
         if not self._follower.synced.wait(FIRST_STATE):
             log.warning("no state from the store yet: what runs is left as it is, and DEL works")
         self._events.start()
+        self._replayer.start()
         self._remains.end_unanswered()
         self._healer.run()
         self._healer.start()
@@ -148,6 +160,7 @@ class Agent:
             self._health,
             self._events,
             self._healer,
+            self._replayer,
             self._sweeper,
             self._reporter,
             self._settler,
@@ -175,6 +188,8 @@ class Agent:
                 self._healer.wake()
             if change.resync:
                 self._settler.wake()
+            if change.resync or change.key == keys.GENERATION:
+                self._replayer.wake()
 
     def _concerns(self, change: Change) -> bool:
         """Whether an Interface that this node has attached changed hands: every ADD and DEL of others is told too."""

@@ -7,6 +7,7 @@ under one name would end each other's attachments.
 
 import logging
 import threading
+from dataclasses import replace
 
 from homeport_api import wire
 from homeport_api.errors import AlreadyExists, Unavailable
@@ -56,6 +57,11 @@ class Heartbeat:
 
     def start(self) -> None:
         self._thread.start()
+
+    def tell_generation(self, generation: str) -> None:
+        """Others may count on this node having told the store of this generation all that it has attached."""
+        self._record = replace(self._record, generation=generation)
+        self.register()
 
     def close(self) -> None:
         """Ends the heartbeat. The record stays until its lease runs out, for a restart is not a departure."""

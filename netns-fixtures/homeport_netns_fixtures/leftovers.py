@@ -58,10 +58,10 @@ def sweep_dead_runs() -> list[str]:
 
 
 def kill_processes_naming(text: str, within: float = 10) -> None:
-    """SIGKILL to this run's processes whose command line holds `text`, a directory of a test's own for instance, and
-    waits until they are gone: an etcd that an agent left behind, for one."""
+    """SIGKILL to this run's processes whose command line or working directory holds `text`, a directory of a test's own
+    for instance, and waits until they are gone: an etcd that an agent left behind, for one."""
     end = time.monotonic() + within
-    while pids := [pid for pid in _processes() if text in _command_line(pid)]:
+    while pids := [pid for pid in _processes() if text in _command_line(pid) or text in _working_directory(pid)]:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -104,6 +104,12 @@ def _processes() -> list[int]:
                 if mark in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
     return found
+
+
+def _working_directory(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.fspath(Path(f"/proc/{pid}/cwd").readlink())
+    return ""
 
 
 def _command_line(pid: int) -> str:

@@ -1,0 +1,179 @@
+"""After a restore: this node tells the store what it has attached, before any new address is given.
+
+    the store is another one than was seen ──► new addresses withheld ──► replay of the journal ──► told in the node's
+    record ──► every node that is known has told too, or `restore_wait` has passed ──► new addresses again
+
+What was seen (generation and revision) is kept on this node's disk, so a store that was replaced while the agent was
+down is noticed as well. Existing Interfaces attach, detach and run on through all of this.
+"""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from homeport_agent.heartbeat import Heartbeat
+from homeport_agent.journal import Journal
+from homeport_agent.locks import KeyedLocks
+from homeport_api import wire
+from homeport_api.errors import HomeportError
+from homeport_ipam.allocator import Allocator
+from homeport_store import generation, keys
+from homeport_store.generation import Seen
+from homeport_store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+POLL = 0.2
+REMEMBER = 30.0
+SETTLE = 5.0
+"""Seconds that nodes the snapshot never heard of have to come forward, at the least."""
+
+
+class Replayer:
+    """`check` at start decides before the first request; `wake` after every sign that the store may be another."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        journal: Journal,
+        locks: KeyedLocks,
+        allocator: Allocator,
+        heartbeat: Heartbeat,
+        restore_wait: float,
+        healed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._path = directory / "generation.json"
+        self._journal = journal
+        self._locks = locks
+        self._allocator = allocator
+        self._heartbeat = heartbeat
+        self._restore_wait = restore_wait
+        self._healed = healed
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replay", daemon=True)
+
+    def start(self) -> None:
+        """Withholds new addresses at once where the store is not the one that was seen, or cannot be asked."""
+        try:
+            reason = self._why_replaced()
+        except HomeportError as error:
+            reason = f"the store has not been compared yet ({error})"
+        self._allocator.withhold_new(reason)
+        self._wake.set()
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(REMEMBER)
+            if self._stop.is_set():
+                return
+            self._wake.clear()
+            try:
+                self._look()
+            except HomeportError as error:
+                log.info("the store could not be compared error=%s", error)
+                if self._stop.wait(POLL):
+                    return
+                self._wake.set()
+
+    def _look(self) -> None:
+        reason = self._why_replaced()
+        if reason is None:
+            self._allocator.withhold_new(None)
+            self._remember()
+            return
+        log.warning("the store is not the one that was seen: %s", reason)
+        self._allocator.withhold_new(reason)
+        seen = self._wait_finished()
+        if seen is None:
+            return
+        began = time.monotonic()
+        contradictions = self.replay()
+        self._heartbeat.tell_generation(seen.generation)
+        self._wait_for_others(seen.generation, began)
+        self._remember()
+        self._allocator.withhold_new(None)
+        self._healed()
+        log.warning("replayed attachments=%d contradictions=%d", len(self._journal.live()), contradictions)
+
+    def replay(self) -> int:
+        """The number of contradictions, each of which is in the log. Safe beside ADD and DEL."""
+        contradictions = 0
+        for entry in self._journal.live():
+            with self._locks.hold(entry.attachment.key):
+                now = self._journal.find(entry.attachment.key)
+                if now is None or now.ended is not None:
+                    continue
+                for text in self._allocator.replay(now.attachment):
+                    contradictions += 1
+                    log.error("the restored store contradicts what runs here: %s", text)
+        return contradictions
+
+    def _why_replaced(self) -> str | None:
+        """None for the store that was seen, and for the first one ever: its generation begins here."""
+        seen = self._seen()
+        generation.ensure(self._store)
+        return None if seen is None else generation.replaced(self._store, seen)
+
+    def _wait_finished(self) -> Seen | None:
+        while not self._stop.is_set():
+            try:
+                return generation.look(self._store)
+            except HomeportError as error:
+                log.info("waiting for the restore to finish: %s", error)
+                self._stop.wait(POLL)
+        return None
+
+    def _wait_for_others(self, current: str, began: float) -> None:
+        """Every node that has attachments in the store, or a heartbeat, has told what it has; at most `restore_wait`"""
+        patience = min(SETTLE, self._restore_wait)
+        while not self._stop.wait(POLL):
+            waited = time.monotonic() - began
+            if waited >= self._restore_wait:
+                log.warning("not every node has replayed within %.0f s; going on", self._restore_wait)
+                return
+            if waited < patience:
+                continue
+            records = [wire.NODE.loads(r.value) for r in self._store.list(keys.NODES).records]
+            told = {record.name for record in records if record.generation == current}
+            known = {record.name for record in records} | {
+                keys.split(record.key, keys.ATTACHMENTS)[0] for record in self._store.list(keys.ATTACHMENTS).records
+            }
+            if known <= told:
+                return
+
+    def _seen(self) -> Seen | None:
+        try:
+            fields = json.loads(self._path.read_bytes())
+            return Seen(str(fields["generation"]), int(fields["revision"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("forgot what was seen of the store path=%s error=%s", self._path, error)
+            return None
+
+    def _remember(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        try:
+            fresh.write_text(json.dumps(asdict(generation.look(self._store))))
+            os.chmod(fresh, 0o600)  # noqa: PTH101  beside the journal, as closed as that
+            fresh.replace(self._path)
+        except OSError as error:
+            log.warning("cannot remember the store's generation path=%s error=%s", self._path, error)
