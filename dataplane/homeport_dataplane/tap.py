@@ -34,7 +34,7 @@ from homeport_dataplane.netlink import Request
 from homeport_dataplane.netns import Namespace, NamespaceId
 from homeport_dataplane.port import Port, bridge_index, is_right, join
 
-_TUN_DEVICE = Path("/dev/net/tun")
+_TUN_DEVICE = "/dev/net/tun"
 _TUNGETDEVNETNS = 0x54E3
 _SYS_PIDFD_GETFD = 438  # the same number on every architecture
 
@@ -57,7 +57,7 @@ def find_holders(namespace: Namespace, name: str) -> tuple[TapHolder, ...]:
     that we may not look into."""
     holders: list[TapHolder] = []
     for process in os.scandir("/proc"):
-        if process.name.isdecimal() and _holds(Path(process.path), namespace, name):
+        if process.name.isdecimal() and _holds(process.path, namespace, name):
             with contextlib.suppress(OSError):
                 command = (Path(process.path) / "comm").read_text().strip()
                 holders.append(TapHolder(int(process.name), command))
@@ -129,21 +129,23 @@ def _move(operation: str, index: int, target: Namespace, name: str) -> Request:
     return Request(operation, NEWLINK, body)
 
 
-def _holds(process: Path, namespace: Namespace, name: str) -> bool:
+def _holds(process: str, namespace: Namespace, name: str) -> bool:
     try:
-        return any(_is_tap(process, descriptor, namespace, name) for descriptor in (process / "fd").iterdir())
+        descriptors = os.listdir(f"{process}/fd")  # noqa: PTH208
+        return any(_is_tap(process, descriptor, namespace, name) for descriptor in descriptors)
     except OSError:  # the process ended
         return False
 
 
-def _is_tap(process: Path, descriptor: Path, namespace: Namespace, name: str) -> bool:
-    """fdinfo of a tap's descriptor has the line `iff:<tab>NAME`; the descriptor itself tells the namespace."""
+def _is_tap(process: str, descriptor: str, namespace: Namespace, name: str) -> bool:
+    """fdinfo of a tap's descriptor has the line `iff:<tab>NAME`; the descriptor itself tells the namespace.
+    Plain paths: this looks at every descriptor of the node."""
     try:
-        if descriptor.readlink() != _TUN_DEVICE:
+        if os.readlink(f"{process}/fd/{descriptor}") != _TUN_DEVICE:  # noqa: PTH115
             return False
-        lines = (process / "fdinfo" / descriptor.name).read_text().splitlines()
+        lines = (Path(process) / "fdinfo" / descriptor).read_text().splitlines()
         named = any(line.startswith("iff:") and line[4:].strip() == name for line in lines)
-        return named and _namespace_of(int(process.name), int(descriptor.name)) == namespace.identity
+        return named and _namespace_of(int(Path(process).name), int(descriptor)) == namespace.identity
     except OSError:  # closed meanwhile
         return False
 
