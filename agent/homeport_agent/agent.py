@@ -17,6 +17,7 @@ from homeport_agent import metrics
 from homeport_agent.attach import Attacher
 from homeport_agent.calls import Calls
 from homeport_agent.commands import Node
+from homeport_agent.conflicts import Conflicts
 from homeport_agent.doctor import Doctor
 from homeport_agent.events import Events
 from homeport_agent.healer import Healer
@@ -45,6 +46,7 @@ from homeport_ipam.view import View
 from homeport_store import keys
 from homeport_store.connect import StoreOptions, connect
 from homeport_store.embedded import EmbeddedEtcd
+from homeport_store.objects import Objects
 from homeport_store.protocol import Change
 from homeport_store.watch import Follower
 
@@ -98,8 +100,16 @@ class Agent:
         self._readiness = Readiness(
             self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
         )
+        self._conflicts = Conflicts(self._switch.namespace, Objects(self._store))
         attacher = Attacher(
-            self._allocator, self._view, self._switch, self._journal, self._settler, self._locks, self._hook
+            self._allocator,
+            self._view,
+            self._switch,
+            self._journal,
+            self._settler,
+            self._locks,
+            self._hook,
+            self._conflicts.ask,
         )
         self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach)
         self._events = Events(self._switch, self._healer)
@@ -130,6 +140,7 @@ class Agent:
         self._settler.wake()
         self._reporter.start()
         self._sweeper.start()
+        self._conflicts.start()
         node = Node(
             options.node_name,
             self.boot_id,
@@ -160,6 +171,7 @@ class Agent:
             self._health,
             self._events,
             self._healer,
+            self._conflicts,
             self._replayer,
             self._sweeper,
             self._reporter,

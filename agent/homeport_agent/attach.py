@@ -55,6 +55,7 @@ class Attacher:
         settler: Settler,
         locks: KeyedLocks,
         hook: Hook,
+        opened: Callable[[Sequence[Port]], None],
         clock: Clock = time.time,
     ) -> None:
         self._allocator = allocator
@@ -64,6 +65,7 @@ class Attacher:
         self._settler = settler
         self._locks = locks
         self._hook = hook
+        self._opened = opened
         self._clock = clock
 
     def attach(self, request: AttachRequest, guest: Guest) -> Attached:
@@ -77,14 +79,17 @@ class Attacher:
                     self._switch.place(network)  # refuses before anything is allocated
             nics = self._allocator.attach(replace(request, gone_ports=gone))
             self._hook(Add.ALLOCATED)
+            known = self._journal.find(request.key)
+            fresh = known is None or known.ended is not None
             with ExitStack() as undo:
-                known = self._journal.find(request.key)
-                if known is None or known.ended is not None:
+                if fresh:
                     undo.callback(self._give_up, request.key, nics)
                 ports = self._plug(request, nics, guest, undo)
                 self._journal.attached(self._record(request, nics), guest.inode)
                 undo.pop_all()
             self._hook(Add.RECORDED)
+            if fresh:
+                self._opened(ports)
         return Attached(nics, ports)
 
     def detach(self, key: AttachmentKey, reason: str) -> None:

@@ -31,4 +31,5 @@ reconcile_seconds = Histogram(
     buckets=BUCKETS, registry=REGISTRY,
 )  # fmt: skip
 reconcile_failures = Counter("homeport_reconcile_failures", "Repairs that the kernel refused", registry=REGISTRY)
+conflicts = Counter("homeport_address_conflicts", "Addresses found in use by a foreign MAC", registry=REGISTRY)
 swept = Counter("homeport_swept_attachments", "Attachments ended because their port is gone", registry=REGISTRY)

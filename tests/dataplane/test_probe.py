@@ -1,0 +1,70 @@
+"""Probes are the bytes that RFC 5227 and RFC 4862 say, and any bytes may come back."""
+
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeport_api.addresses import MacAddress, VlanId
+from homeport_dataplane.probe import Claim, build_probe, read_claim
+
+OURS = MacAddress("02:00:00:00:00:01")
+THEIRS = MacAddress("02:00:00:00:00:99")
+
+
+def test_an_arp_probe_has_no_sender_address() -> None:
+    ethernet, arp = "ffffffffffff 020000000001 0806", "0001 0800 06 04 0001"
+    sender, target = "020000000001 00000000", "000000000000 0a000005"
+    expected = bytes.fromhex(ethernet + arp + sender + target)
+    assert build_probe(ip_address("10.0.0.5"), OURS) == expected.ljust(60, b"\0")
+
+
+def test_a_tagged_probe_has_the_tag_before_the_type() -> None:
+    frame = build_probe(ip_address("10.0.0.5"), OURS, VlanId(100))
+    assert frame[12:18] == bytes.fromhex("810000640806")
+
+
+def test_a_dad_solicitation_is_what_others_build() -> None:
+    scapy = pytest.importorskip("scapy.all")
+    target = "2001:db8::1234:5678"
+    expected = (
+        scapy.Ether(src=OURS, dst="33:33:ff:34:56:78")
+        / scapy.IPv6(src="::", dst="ff02::1:ff34:5678", hlim=255)
+        / scapy.ICMPv6ND_NS(tgt=target)
+    )
+    assert build_probe(ip_address(target), OURS) == bytes(expected)
+
+
+def test_an_arp_reply_and_a_gratuitous_one_are_claims_and_a_probe_is_none() -> None:
+    reply = bytes.fromhex("020000000001 020000000099 0806 0001080006040002 020000000099 0a000005 020000000001 00000000")
+    assert read_claim(reply) == Claim(ip_address("10.0.0.5"), THEIRS)
+    assert read_claim(reply, VlanId(7)) == Claim(ip_address("10.0.0.5"), THEIRS, VlanId(7))
+    assert read_claim(build_probe(ip_address("10.0.0.5"), THEIRS)) is None
+
+
+def test_an_advertisement_is_a_claim_only_from_the_link_itself() -> None:
+    scapy = pytest.importorskip("scapy.all")
+    target = "2001:db8::1"
+
+    def advertisement(hops: int) -> bytes:
+        return bytes(
+            scapy.Ether(src=THEIRS, dst="33:33:00:00:00:01")
+            / scapy.IPv6(src=target, dst="ff02::1", hlim=hops)
+            / scapy.ICMPv6ND_NA(tgt=target, R=0, S=0, O=1)
+        )
+
+    assert read_claim(advertisement(255)) == Claim(ip_address(target), THEIRS)
+    assert read_claim(advertisement(64)) is None
+
+
+@given(st.binary(max_size=120), st.none() | st.integers(1, 4094).map(VlanId))
+def test_any_bytes_are_read_or_ignored(frame: bytes, vlan: VlanId | None) -> None:
+    claim = read_claim(frame, vlan)
+    assert claim is None or isinstance(claim, Claim)
+
+
+@given(st.sampled_from([0x0806, 0x86DD, 0x8100]), st.binary(max_size=90))
+def test_any_body_of_a_kind_that_is_looked_at_is_read_or_ignored(kind: int, body: bytes) -> None:
+    claim = read_claim(bytes(12) + kind.to_bytes(2, "big") + body)
+    assert claim is None or isinstance(claim, Claim)
