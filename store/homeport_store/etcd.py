@@ -17,11 +17,15 @@ What is retried, and where:
 
 import itertools
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+# Read when grpc is imported. What it would write to stderr (failed handshakes) is in our errors.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 from etcd3 import etcdrpc
