@@ -92,7 +92,7 @@ class CniError:
 
 
 def code_of(error: BaseException) -> Code:
-    """999 for everything that is not Homeport's own: nobody foresaw it."""
+    """999 where no row of the table fits: what CHECK found, what the kernel refused, and all that nobody foresaw."""
     for kind in type(error).__mro__:
         code = _CODES.get(kind)
         if code is not None:
@@ -106,9 +106,10 @@ def exception_of(code: int, message: str) -> HomeportError:
 
 
 def render(error: BaseException, cni_version: str = NEWEST) -> bytes:
-    """The error JSON for stdout. The text of what nobody foresaw stays in the log: it could name anything."""
+    """The error JSON for stdout. The text of what nobody foresaw stays in the log: it could name anything. Homeport's
+    own errors are written to be read, whatever their code."""
     code = code_of(error)
-    if code is Code.INTERNAL:
+    if not isinstance(error, HomeportError):
         msg, details = "internal error; the agent's log has the whole of it", type(error).__name__
     else:
         msg, details = str(error), ""

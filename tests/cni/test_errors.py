@@ -49,6 +49,14 @@ def test_what_nobody_foresaw_is_999_and_keeps_its_text_to_the_log() -> None:
     assert "secret" not in document["msg"]
 
 
+def test_an_error_of_ours_without_a_code_is_999_and_keeps_its_text() -> None:
+    class Different(api.HomeportError):
+        pass
+
+    document = json.loads(render(Different("link eth0 is gone from the container")))
+    assert (document["code"], document["msg"]) == (999, "link eth0 is gone from the container")
+
+
 def test_an_error_never_claims_a_version_nobody_speaks() -> None:
     assert json.loads(render(api.Invalid("x"), "7.0.0"))["cniVersion"] == "1.1.0"
 
