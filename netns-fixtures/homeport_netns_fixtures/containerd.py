@@ -104,15 +104,19 @@ class Containerd:
                 cni_conf=self.cni_conf,
             )
         )
-        self._process = self.namespace.popen("containerd", "--config", os.fspath(config), log=self._log)
-        self.cri = Cri(self.socket)
-        try:
-            self.cri.network_ready()
-        except CriFailed as error:
-            raise CommandFailed(f"containerd does not answer:\n{self._log.read_text()[-3000:]}") from error
+        self._launch()
         archive = self.directory / "image.tar"
         archive.write_bytes(image.build(busybox))
         self._ctr("images", "import", "--snapshotter", "native", os.fspath(archive))
+
+    def restart(self) -> None:
+        """Kills the daemon and starts it again; sandboxes live on and are found by it, as after an upgrade."""
+        assert self._process is not None, "containerd was never started"
+        self._process.kill()
+        self._process.wait(30)
+        self.cri.close()
+        self._launch()
+        self.wait_network_ready()
 
     def stop(self) -> None:
         """Sandboxes are stopped and removed as a kubelet would, so that the plugins see their DEL; then the rest."""
@@ -129,6 +133,15 @@ class Containerd:
                 with contextlib.suppress(CriFailed):
                     self.cri.stop_pod_sandbox(sandbox_id)
                     self.cri.remove_pod_sandbox(sandbox_id)
+
+    def _launch(self) -> None:
+        config = os.fspath(self.directory / "containerd.toml")
+        self._process = self.namespace.popen("containerd", "--config", config, log=self._log)
+        self.cri = Cri(self.socket)
+        try:
+            self.cri.network_ready()
+        except CriFailed as error:
+            raise CommandFailed(f"containerd does not answer:\n{self._log.read_text()[-3000:]}") from error
 
     def __enter__(self) -> "Containerd":
         self.start()

@@ -5,7 +5,7 @@ A test asks for what it needs and says nothing more: the fixtures in its closure
     pure      asks for none of these fixtures
     host      netns, topology, capture, etcd: root and a kernel
     kernel    vlan_kernel: bridge VLAN filtering and bridge conntrack; `make test-kernel` boots a kernel that has them
-    runtime   qemu, containerd, cnitool: real guests and a real container runtime
+    runtime   qemu, libvirt, containerd, cnitool: real guests and a real container runtime
 """
 
 import contextlib
@@ -20,12 +20,14 @@ import pytest
 
 from homeport_netns_fixtures import capability, guest, leftovers, programs
 from homeport_netns_fixtures import containerd as containerd_module
+from homeport_netns_fixtures import libvirt as libvirt_module
 from homeport_netns_fixtures import topology as topology_module
 from homeport_netns_fixtures.capture import Capture
 from homeport_netns_fixtures.cni import CniTool
 from homeport_netns_fixtures.containerd import Containerd
 from homeport_netns_fixtures.etcd import Etcd, etcd, etcd_three
 from homeport_netns_fixtures.guest import Guest, Nic
+from homeport_netns_fixtures.libvirt import Libvirt
 from homeport_netns_fixtures.netns import Namespace, create
 from homeport_netns_fixtures.topology import NodeSpec, World
 
@@ -41,9 +43,11 @@ TIER_OF_FIXTURE = {
     "etcd_three": "host",
     "vlan_kernel": "kernel",
     "qemu": "runtime",
+    "libvirt": "runtime",
     "containerd": "runtime",
     "cnitool": "runtime",
     "cni_plugins": "runtime",
+    "new_cni_plugins": "runtime",
 }
 PROGRAMS_OF_FIXTURE = {
     "etcd": ("etcd", "etcdctl"),
@@ -193,10 +197,32 @@ def containerd(short_dir: Path) -> Iterator[Callable[[Namespace], Containerd]]:
 
 
 @pytest.fixture
+def libvirt(short_dir: Path) -> Iterator[Callable[[Namespace], Libvirt]]:
+    """Starts a libvirtd inside a namespace: `hypervisor = libvirt(node.namespace)`. Its domains go with it."""
+    capability.require(libvirt_module.lacks())
+    with contextlib.ExitStack() as stack:
+
+        def start(namespace: Namespace) -> Libvirt:
+            directory = Path(tempfile.mkdtemp(prefix="l", dir=short_dir))
+            return stack.enter_context(Libvirt(namespace, directory))
+
+        yield start
+
+
+@pytest.fixture
 def cni_plugins() -> Path:
     """The directory of the stock CNI plugins: bridge, macvlan, host-local, ..."""
     directory = programs.find_cni_plugins()
     capability.require(None if directory else "no stock CNI plugins: `make setup` unpacks them")
+    assert directory is not None
+    return directory
+
+
+@pytest.fixture
+def new_cni_plugins() -> Path:
+    """The same of a later version, which passes GC and STATUS on to the plugin that gives the addresses."""
+    directory = programs.find_new_cni_plugins()
+    capability.require(None if directory else "no newer CNI plugins: `make setup` builds them")
     assert directory is not None
     return directory
 

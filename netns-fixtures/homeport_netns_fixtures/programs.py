@@ -56,6 +56,12 @@ def find_cni_plugins() -> Path | None:
     return next((path for path in candidates if (path / "bridge").exists()), None)
 
 
+def find_new_cni_plugins() -> Path | None:
+    """The directory of the newer ones that `make setup` built, which pass GC and STATUS on."""
+    built = cache_dir() / "cni-plugins"
+    return built if (built / "bridge").exists() else None
+
+
 class Flavour(Enum):
     """Debian's two kernels: STOCK has 9p, VLANs and bridge conntrack; CLOUD is small and boots in two seconds."""
 
