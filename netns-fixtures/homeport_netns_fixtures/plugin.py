@@ -14,22 +14,23 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from homeport_netns_fixtures import capability, guest, leftovers, programs
-from homeport_netns_fixtures import containerd as containerd_module
 from homeport_netns_fixtures import libvirt as libvirt_module
 from homeport_netns_fixtures import topology as topology_module
 from homeport_netns_fixtures.capture import Capture
 from homeport_netns_fixtures.cni import CniTool
-from homeport_netns_fixtures.containerd import Containerd
 from homeport_netns_fixtures.etcd import Etcd, etcd, etcd_three
 from homeport_netns_fixtures.guest import Guest, Nic
 from homeport_netns_fixtures.libvirt import Libvirt
 from homeport_netns_fixtures.netns import Namespace, create
 from homeport_netns_fixtures.topology import NodeSpec, World
+
+if TYPE_CHECKING:
+    from homeport_netns_fixtures.containerd import Containerd
 
 __all__ = ["etcd", "etcd_three"]  # fixtures of this plugin that are written elsewhere
 
@@ -184,9 +185,12 @@ def qemu(short_dir: Path) -> Iterator[GuestMaker]:
 
 
 @pytest.fixture
-def containerd(short_dir: Path) -> Iterator[Callable[[Namespace], Containerd]]:
+def containerd(short_dir: Path) -> Iterator["Callable[[Namespace], Containerd]"]:
     """Starts a containerd inside a namespace: `runtime = containerd(node.namespace)`. Its sandboxes go with it."""
-    capability.require(containerd_module.lacks())
+    # Here, for grpc behind it takes two seconds to import where Python is emulated, and few tests need it.
+    from homeport_netns_fixtures.containerd import Containerd, lacks
+
+    capability.require(lacks())
     with contextlib.ExitStack() as stack:
 
         def start(namespace: Namespace) -> Containerd:
