@@ -38,8 +38,9 @@ lint: ## Format, rules, types, layers and shell scripts
 bench: setup ## Measures against the stock plugins on this machine, in one run
 	@$(python) -m tests.bench
 
-demo: setup ## Two networks, two real guests, one container: about three minutes
-	@.venv/bin/homeport demo
+demo: ## Two networks, two real guests, a VLAN, one container: about three minutes
+	@scripts/setup python host kernel runtime
+	@$(python) -m homeport_netns_fixtures.demo
 
 lock: ## Resolves the dependencies anew into requirements.lock and requirements-go.lock (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --upgrade --group dev pyproject.toml --output-file requirements.lock

@@ -31,18 +31,28 @@ class Accel(Enum):
 @functools.cache
 def choose() -> Accel:
     """The override, else what was found out before for this kernel, else a trial."""
+    if (known := find_known()) is not None:
+        return known
+    found = Accel.KVM if _boots_under_kvm() else Accel.TCG
+    remembered = _remembered()
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(found.value)
+    return found
+
+
+def find_known() -> Accel | None:
+    """What `choose` answers without a trial; None when it would have to try."""
     override = os.environ.get("HOMEPORT_ACCEL", "").lower()
     if override:
         return Accel(override)
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return Accel.TCG
-    remembered = cache_dir() / f"accel-{platform.release()}"
-    if remembered.exists():
-        return Accel(remembered.read_text().strip())
-    found = Accel.KVM if _boots_under_kvm() else Accel.TCG
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(found.value)
-    return found
+    remembered = _remembered()
+    return Accel(remembered.read_text().strip()) if remembered.exists() else None
+
+
+def _remembered() -> Path:
+    return cache_dir() / f"accel-{platform.release()}"
 
 
 def _boots_under_kvm() -> bool:

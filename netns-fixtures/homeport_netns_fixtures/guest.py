@@ -2,7 +2,8 @@
 
 It boots in two to three seconds where it is emulated, takes its addresses from the kernel command line and runs shell
 commands that arrive on its second serial port. Its NIC is a tap that QEMU opens by name in the namespace given, as a
-hypervisor does: the link is there once the process runs, and gone with it.
+hypervisor does: the link is there once the process runs, and gone with it. Or one that was opened for it (`open_tap`),
+as libvirt does: so its address can be known before the guest boots.
 
     with Guest(namespace, directory, "web", [Nic("tap0", "02:00:00:00:00:01")], addresses=["192.0.2.7/24"]) as web:
         web.wait_ready()
@@ -10,10 +11,12 @@ hypervisor does: the link is there once the process runs, and gone with it.
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Sequence
@@ -27,16 +30,21 @@ from homeport_netns_fixtures.programs import Flavour, find_busybox, find_kernel,
 READY = b"homeport-guest-ready\n"
 _ANSWERED = re.compile(rb"\x01(\d+)\x01\n")
 BOOT_SECONDS = 60.0
+# linux/if_tun.h
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """`script` and `downscript` are called by QEMU with the tap's name, as in its own options; empty: none."""
+    """`script` and `downscript` are called by QEMU with the tap's name, as in its own options; empty: none. `opened` is
+    the descriptor of a tap that was opened for QEMU; it is closed here once QEMU has it, so it serves one start."""
 
     tap: str
     mac: str
     script: str = ""
     downscript: str = ""
+    opened: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,18 @@ def lacks() -> str | None:
     if find_kernel(Flavour.CLOUD) is None:
         return "no Debian cloud kernel with its modules: `make setup` unpacks one"
     return None
+
+
+def open_tap(namespace: Namespace, name: str) -> int:
+    """A new tap of that name in the namespace, by its descriptor: the link lives while somebody holds that open."""
+    with namespace.entered():
+        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor
 
 
 class Guest:
@@ -97,10 +117,14 @@ class Guest:
         path = self._directory / f"{self.name}.serial"
         path.unlink(missing_ok=True)
         self._received.clear()
-        self._process = self.namespace.popen(*self._command(path), log=self._directory / f"{self.name}.qemu")
+        opened = tuple(nic.opened for nic in self.nics if nic.opened is not None)
+        log = self._directory / f"{self.name}.qemu"
+        self._process = self.namespace.popen(*self._command(path), log=log, descriptors=opened)
+        for descriptor in opened:
+            os.close(descriptor)
         # What the guest writes before somebody listens is lost, so listen before it boots.
         self._serial = self._connect(path)
-        missing = {nic.tap for nic in self.nics}
+        missing = {nic.tap for nic in self.nics if nic.opened is None}
         end = time.monotonic() + 30
         while missing := missing - self.namespace.links():
             self._check_alive()
@@ -158,7 +182,8 @@ class Guest:
         argv += ["-chardev", f"socket,id=commands,path={serial},server=on,wait=off", "-serial", "chardev:commands"]
         for position, nic in enumerate(self.nics):
             scripts = f"script={nic.script or 'no'},downscript={nic.downscript or 'no'}"
-            argv += ["-netdev", f"tap,id=nic{position},ifname={nic.tap},{scripts}"]
+            tap = f"ifname={nic.tap},{scripts}" if nic.opened is None else f"fd={nic.opened}"
+            argv += ["-netdev", f"tap,id=nic{position},{tap}"]
             # No option ROM: nothing boots from the network here.
             argv += ["-device", f"virtio-net-pci,netdev=nic{position},mac={nic.mac},romfile="]
         return argv

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,11 @@ class Namespace:
             raise CommandFailed(f"{' '.join(argv)} in {self.name}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def popen(self, *argv: str, log: Path, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-        """Starts inside, in a session of its own, with its output appended to `log`; the caller ends it."""
+    def popen(
+        self, *argv: str, log: Path, cwd: Path | None = None, descriptors: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Starts inside, in a session of its own, with its output appended to `log`; the caller ends it. It inherits
+        `descriptors` under their numbers."""
         with log.open("ab") as output:
             return subprocess.Popen(
                 self.command(*argv),
@@ -72,6 +75,7 @@ class Namespace:
                 stderr=output,
                 cwd=cwd,
                 start_new_session=True,
+                pass_fds=descriptors,
                 env=os.environ | {"PATH": search_path()},
             )
 

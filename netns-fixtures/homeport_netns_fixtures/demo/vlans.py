@@ -1,0 +1,90 @@
+"""The step with VLANs. It runs on this machine's kernel where that filters VLANs, else inside Debian's, in a virtual
+machine of its own:
+
+    python -m homeport_netns_fixtures.demo.vlans EXAMPLES STEP
+"""
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from homeport_netns_fixtures import capability, debian_kernel, leftovers, programs
+from homeport_netns_fixtures.demo.narrator import Narrator
+from homeport_netns_fixtures.demo.scene import NotAsTold, Scene
+from homeport_netns_fixtures.netns import Namespace
+from homeport_netns_fixtures.topology import build
+
+NETWORK = "blue"
+AGENT_SECONDS = 120.0
+LIMIT_SECONDS = 300
+
+
+def tell(narrator: Narrator, examples: Path) -> None:
+    """The step, wherever it can run."""
+    narrator.step("A VLAN")
+    if capability.kernel_lacks() is None:
+        play(narrator, examples)
+        return
+    narrator.say(
+        """This machine's kernel cannot filter VLANs on a bridge. So this step alone runs in Debian's stock kernel, in
+        a virtual machine on the same files (virtme-ng), with network namespaces as guests. It boots in about 20
+        seconds."""
+    )
+    command = [sys.executable, "-m", __name__, os.fspath(examples), str(narrator.number)]
+    code = debian_kernel.run(command, limit=LIMIT_SECONDS)
+    if code != 0:
+        raise NotAsTold(f"it ended with {code} in the other kernel")
+
+
+def play(narrator: Narrator, examples: Path) -> None:
+    """A node of its own, two guests on the VLAN, and a look at the wire."""
+    with ExitStack() as stack:
+        world = stack.enter_context(build("beta"))
+        scene = Scene(narrator, world, world.node("beta"), examples)
+        scene.cable()
+        scene.node.agent.start()
+        scene.node.agent.wait_ready(AGENT_SECONDS)
+        scene.apply(f"{NETWORK}.yaml")
+        spec = scene.get("network", NETWORK)["spec"]
+        vlan = spec.get("l2NetworkConfig", {}).get("vlanID")
+        narrator.say(
+            f"""Network {NETWORK} is VLAN {vlan} of {spec["nodeInterfaceMatcher"]["interfaceName"]}. Two guests join it
+            on the node, and a host stands on the access port of VLAN {vlan} of the switch outside."""
+        )
+        guests = {name: scene.node.guest(name) for name in ("left", "right")}
+        places = {name: scene.attach(name, NETWORK, "--netns", f"{guest.path}") for name, guest in guests.items()}
+        wire = world.wire(scene.node)
+        address = scene.gateway(NETWORK)
+        target = places["right"].bare[0]
+        scene.require(_answers(guests["left"], target), f"left reaches right at {target}", f"no answer from {target}")
+        if address is None:
+            raise NotAsTold(f"Network {NETWORK} has no gateway4 to be reached")
+        scene.require(_answers(guests["left"], address), f"left reaches {address} outside", f"no answer from {address}")
+        frame = wire.wait(lambda frame: frame.source == places["left"].mac)
+        scene.require(
+            frame.vlan == vlan,
+            f"on the wire its frames carry VLAN {frame.vlan}; on the guest's link they are untagged",
+            f"on the wire its frames carry VLAN {frame.vlan}, not {vlan}",
+        )
+
+
+def _answers(guest: Namespace, address: str) -> bool:
+    """Within twenty seconds: a first packet waits for address resolution, and emulated kernels are slow."""
+    return any(guest.pings(address, wait=1) for _ in range(20))
+
+
+def main(argv: list[str]) -> int:
+    examples, step = Path(argv[0]), int(argv[1])
+    os.environ["PATH"] = programs.search_path()
+    os.environ[leftovers.SESSION] = str(os.getpid())
+    try:
+        play(Narrator(first=step), examples)
+    except (NotAsTold, AssertionError) as error:
+        print(f"Error: {error}", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
