@@ -11,6 +11,7 @@ file is rewritten at start, and when history outweighs what lives. A torn last l
 was answered. Not here: who owns an address. That is the store's word alone.
 """
 
+import errno
 import json
 import logging
 import os
@@ -35,12 +36,14 @@ class JournalUnwritable(HomeportError):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One attachment as this node knows it. `ended` is the time its DEL was accepted (seconds since the epoch), None
-    while it lives. `netns_inode` tells whether the path still names the namespace that was attached."""
+    while it lives. `netns_inode` tells whether the path still names the namespace that was attached, `default_route`
+    whether its first NIC is its way out: what it takes to make a lost port again."""
 
     attachment: Attachment
     netns_inode: int = 0
     ended: float | None = None
     reason: str = ""
+    default_route: bool = True
 
 
 class Journal:
@@ -78,9 +81,9 @@ class Journal:
         with self._lock:
             return self._entries.get(key)
 
-    def attached(self, attachment: Attachment, netns_inode: int) -> None:
+    def attached(self, attachment: Attachment, netns_inode: int, *, default_route: bool = True) -> None:
         """A repeat replaces the entry."""
-        self._append(Entry(attachment, netns_inode), sync=False)
+        self._append(Entry(attachment, netns_inode, default_route=default_route), sync=False)
 
     def ended(self, attachment: Attachment, now: float, reason: str) -> Entry:
         """On disk when this returns. A repeat keeps the first time and reason."""
@@ -115,15 +118,28 @@ class Journal:
                 self._history += 1
                 if self._history > COMPACT_AFTER + 2 * len(self._entries):
                     with self._sync_lock:
+                        fresh = self._rewrite()
                         self._file.close()
-                        self._file = self._rewrite()
-                self._file.write(data)
+                        self._file = fresh
+                self._put(data)
                 self._written += 1
                 mine = self._written
             if sync:
                 self._sync(mine)
         except (OSError, ValueError) as error:
             raise JournalUnwritable(f"{self._path}: {error}: free some space, or make it writable") from error
+
+    def _put(self, data: bytes) -> None:
+        """All of it or nothing: half a line, left by a full disk, would swallow the next one."""
+        size = self._file.tell()
+        try:
+            written = self._file.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            self._file.seek(size)
+            raise
 
     def _sync(self, mine: int) -> None:
         """One fdatasync serves every line written before it, so that many DELs at once share the disk's latency."""
@@ -154,7 +170,11 @@ class Journal:
             else:
                 ended = line.get("time", 0.0) if operation == "ended" else None
                 self._entries[attachment.key] = Entry(
-                    attachment, line.get("netnsInode", 0), ended, line.get("reason", "")
+                    attachment,
+                    line.get("netnsInode", 0),
+                    ended,
+                    line.get("reason", ""),
+                    line.get("defaultRoute", True),
                 )
 
     def _rewrite(self) -> BinaryIO:
@@ -176,7 +196,7 @@ class Journal:
 
 
 def _line(operation: str, entry: Entry) -> bytes:
-    head: dict[str, object] = {"op": operation, "netnsInode": entry.netns_inode}
+    head: dict[str, object] = {"op": operation, "netnsInode": entry.netns_inode, "defaultRoute": entry.default_route}
     if entry.ended is not None:
         head |= {"time": entry.ended, "reason": entry.reason}
     return json.dumps(head).encode()[:-1] + b', "attachment": ' + wire.ATTACHMENT.dumps(entry.attachment) + b"}\n"
