@@ -1,6 +1,7 @@
 """What this node sees of each Network: written when it changes, merged into status by whoever reads.
 
-A report is written only when it differs from the last one, so a hundred quiet Networks cost nothing.
+A report is written only when it differs from the store's, so a hundred quiet Networks cost nothing. While a Network is
+not ready it is looked at again by itself: not every remedy (an address taken off the uplink) is a change of a link.
 """
 
 import logging
@@ -18,6 +19,7 @@ from homeport_store.protocol import Delete, Put, Store
 log = logging.getLogger(__name__)
 
 RETRY = 2.0
+LOOK_AGAIN = 5.0
 
 
 class Reporter:
@@ -28,7 +30,7 @@ class Reporter:
         self._store = store
         self._switch = switch
         self._networks = networks
-        self._written: dict[str, NodeReport] = {}
+        self._written: dict[str, NodeReport] | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
@@ -40,6 +42,11 @@ class Reporter:
     def wake(self) -> None:
         self._wake.set()
 
+    def doubt(self) -> None:
+        """What was written may not be there: the store was out of sight, or restored."""
+        self._written = None
+        self._wake.set()
+
     def close(self) -> None:
         self._stop.set()
         self._wake.set()
@@ -47,29 +54,39 @@ class Reporter:
             self._thread.join(5.0)
 
     def _run(self) -> None:
+        pause: float | None = None
         while True:
-            self._wake.wait()
+            self._wake.wait(pause)
             if self._stop.is_set():
                 return
             self._wake.clear()
             try:
-                self._write()
+                pause = None if self._write() else LOOK_AGAIN
             except HomeportError as error:
                 log.info("reports put off error=%s", error)
-                if self._stop.wait(RETRY):
-                    return
-                self._wake.set()
+                pause = RETRY
+            except Exception:
+                log.exception("reports put off for a reason nobody foresaw")
+                pause = LOOK_AGAIN
 
-    def _write(self) -> None:
-        networks = self._networks()
-        for network in networks:
-            report = self._look(network)
-            if self._written.get(network.name) != report:
-                self._store.txn((), [Put(keys.report(self._node, network.name), wire.REPORT.dumps(report))])
-                self._written[network.name] = report
-        for name in self._written.keys() - {network.name for network in networks}:
+    def _write(self) -> bool:
+        """True when every Network is ready here."""
+        written = self._stored() if self._written is None else self._written
+        self._written = written
+        looked = {network.name: self._look(network) for network in self._networks()}
+        for name, report in looked.items():
+            if written.get(name) != report:
+                self._store.txn((), [Put(keys.report(self._node, name), wire.REPORT.dumps(report))])
+                written[name] = report
+        for name in written.keys() - looked.keys():
             self._store.txn((), [Delete(keys.report(self._node, name))])
-            del self._written[name]
+            del written[name]
+        return all(report.ready for report in looked.values())
+
+    def _stored(self) -> dict[str, NodeReport]:
+        records = self._store.list(keys.report(self._node, "")).records  # the prefix of them all
+        reports = [wire.REPORT.loads(record.value, record.mod_revision) for record in records]
+        return {report.network: report for report in reports}
 
     def _look(self, network: Network) -> NodeReport:
         try:
