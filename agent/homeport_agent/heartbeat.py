@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 
 from homeport_api import wire
-from homeport_api.errors import AlreadyExists, Unavailable
+from homeport_api.errors import AlreadyExists, HomeportError, Unavailable
 from homeport_api.node import NodeRecord
 from homeport_store import keys
 from homeport_store.protocol import Lease, Store
@@ -75,12 +75,14 @@ class Heartbeat:
             try:
                 self.register()
                 log.info("node registered again node=%s", self._record.name)
-            except Unavailable as error:
-                log.info("node not registered yet node=%s error=%s", self._record.name, error)
             except AlreadyExists:
                 # Somebody started another machine under this name while we were cut off. Our attachments stay ours.
                 log.exception("this node's name was taken while the store was out of reach")
                 self._stop.wait(self._ttl)
+            except HomeportError as error:
+                log.info("node not registered yet node=%s error=%s", self._record.name, error)
+            except Exception:
+                log.exception("node not registered yet, for a reason nobody foresaw node=%s", self._record.name)
 
 
 def _close_quietly(lease: Lease) -> None:

@@ -92,6 +92,9 @@ class Settler:
             except HomeportError as error:
                 log.info("end not settled yet key=%s error=%s", key, error)
                 return False
+            except Exception:
+                log.exception("end not settled yet, for a reason nobody foresaw key=%s", key)
+                return False
         return True
 
     def wake(self) -> None:

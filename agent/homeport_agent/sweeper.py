@@ -64,6 +64,8 @@ class Sweeper:
                     rounds += 1
             except HomeportError as error:
                 log.info("sweep put off error=%s", error)
+            except Exception:
+                log.exception("sweep put off for a reason nobody foresaw")
 
     def _chosen(self) -> bool:
         """Whether this agent is the one. The key of one that died is free when its lease has run out."""
