@@ -27,6 +27,7 @@ from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.machine import read_boot_id, read_machine_id
 from homeport_agent.options import AgentOptions
+from homeport_agent.placement import Place
 from homeport_agent.readiness import Readiness
 from homeport_agent.remains import Remains
 from homeport_agent.replay import Replayer
@@ -87,6 +88,14 @@ class Agent:
     def start(self) -> None:
         """Raises what makes a start impossible: another machine has the node's name, a directory is not ours to write,
         etcd cannot be started. A store that is out of reach is none of these."""
+        try:
+            self._start()
+        except BaseException:
+            if self._etcd is not None:
+                self._etcd.stop()
+            raise
+
+    def _start(self) -> None:
         options = self._options
         if self._etcd is not None:
             self._etcd.start()
@@ -110,9 +119,10 @@ class Agent:
             self._locks,
             self._hook,
             self._conflicts.ask,
+            lambda: self._healer.wake(),
         )
-        self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach)
-        self._events = Events(self._switch, self._healer)
+        self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach_held)
+        self._events = Events(self._switch, self._kernel_changed)
         self._remains = Remains(
             options.node_name, self.boot_id, self._store, self._view, self._journal, self._allocator, self._locks
         )
@@ -161,6 +171,8 @@ class Agent:
         self._health = HealthServer(options.http_path, options.http_address, self._missing, self._refresh)
         self._server.start()
         self._ready.set()
+        self._healer.wake()  # the store may have had news since the look above, and nobody was told
+        self._reporter.wake()
         log.info("ready node=%s boot_id=%s socket=%s", options.node_name, self.boot_id, options.socket_path)
 
     def stop(self) -> None:
@@ -200,6 +212,7 @@ class Agent:
                 self._healer.wake()
             if change.resync:
                 self._settler.wake()
+                self._reporter.doubt()
             if change.resync or change.key == keys.GENERATION:
                 self._replayer.wake()
 
@@ -209,6 +222,11 @@ class Agent:
             return False
         namespace, name = keys.split(change.key, keys.INTERFACES)
         return self._healer.watches(InterfaceKey(namespace, name))
+
+    def _kernel_changed(self, place: Place) -> None:
+        self._healer.wake()
+        if place is Place.HOST:
+            self._reporter.wake()
 
     def _networks(self) -> Sequence[Network]:
         return self._view.networks()

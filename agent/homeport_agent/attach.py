@@ -10,7 +10,7 @@ may be away, the namespace gone, the links deleted by somebody else.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -20,8 +20,8 @@ from homeport_agent.ports import Port, guest_config, port_of
 from homeport_agent.settle import Settler
 from homeport_agent.steps import Add, Delete, Hook
 from homeport_agent.switch import Guest, Switch
-from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, PortKind, Source
-from homeport_api.errors import HomeportError
+from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic, PortKind, Source
+from homeport_api.errors import HomeportError, Unavailable
 from homeport_api.interface import InterfaceKey
 from homeport_api.network import Network
 from homeport_dataplane.marks import port_name
@@ -33,6 +33,8 @@ from homeport_ipam.view import View
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+
+GAVE_UP = "attach failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Attacher:
         locks: KeyedLocks,
         hook: Hook,
         opened: Callable[[Sequence[Port]], None],
+        stray: Callable[[], None],
         clock: Clock = time.time,
     ) -> None:
         self._allocator = allocator
@@ -66,6 +69,7 @@ class Attacher:
         self._locks = locks
         self._hook = hook
         self._opened = opened
+        self._stray = stray
         self._clock = clock
 
     def attach(self, request: AttachRequest, guest: Guest) -> Attached:
@@ -77,15 +81,17 @@ class Attacher:
             if any(nic.kind is not PortKind.NONE for nic in request.nics):
                 for network in networks:
                     self._switch.place(network)  # refuses before anything is allocated
-            nics = self._allocator.attach(replace(request, gone_ports=gone))
+            nics = self._allocate(replace(request, gone_ports=gone))
             self._hook(Add.ALLOCATED)
-            known = self._journal.find(request.key)
-            fresh = known is None or known.ended is not None
+            entry = self._journal.find(request.key)
+            before = set(_port_names(entry.attachment.nics)) if entry is not None and entry.ended is None else set()
+            fresh = before.isdisjoint(_port_names(nic.nic for nic in nics))
             with ExitStack() as undo:
                 if fresh:
-                    undo.callback(self._give_up, request.key, nics)
+                    undo.callback(self._give_up, request.key, tuple(nic.nic for nic in nics))
+                self._give_way(request.key, nics, before)
                 ports = self._plug(request, nics, guest, undo)
-                self._journal.attached(self._record(request, nics), guest.inode)
+                self._journal.attached(self._record(request, nics), guest.inode, default_route=guest.default_route)
                 undo.pop_all()
             self._hook(Add.RECORDED)
             if fresh:
@@ -96,30 +102,60 @@ class Attacher:
         """Ends one attachment. Succeeds for one that is unknown or has ended; where this node lost its journal, what
         the store knows of the attachment is ended instead."""
         with self._locks.hold(key):
-            entry = self._journal.find(key)
-            if entry is not None and entry.ended is not None:
-                self._settler.settle(entry)
-                return
-            attachment = entry.attachment if entry else self._stored(key)
-            names = [port_name(nic.uid, nic.epoch) for nic in attachment.nics if nic.kind is not PortKind.NONE]
-            self._switch.mute(names)
-            self._hook(Delete.MUTED)
-            ended = self._journal.ended(attachment, self._clock(), reason)
-            self._hook(Delete.JOURNALED)
-            self._switch.unplug(names)
-            self._hook(Delete.UNPLUGGED)
-            self._settler.settle(ended)
+            self.detach_held(key, reason)
+
+    def detach_held(self, key: AttachmentKey, reason: str) -> None:
+        """`detach`, for a caller who holds the attachment's lock."""
+        entry = self._journal.find(key)
+        if entry is not None and entry.ended is not None:
+            self._settler.settle(entry)
+            return
+        attachment = entry.attachment if entry else self._stored(key)
+        names = _port_names(attachment.nics)
+        for name in names:
+            self._quietly(self._switch.mute, name)
+        self._hook(Delete.MUTED)
+        ended = self._journal.ended(attachment, self._clock(), reason)
+        self._hook(Delete.JOURNALED)
+        for name in names:
+            self._quietly(self._switch.unplug, name)
+        self._hook(Delete.UNPLUGGED)
+        self._settler.settle(ended)
         log.info("detached key=%s reason=%s", key, reason)
+
+    def _allocate(self, request: AttachRequest) -> tuple[AttachedNic, ...]:
+        """A transaction that was not answered may have been applied. A retry would find it, but nobody has to retry:
+        the node's journal remembers to end it."""
+        try:
+            return self._allocator.attach(request)
+        except Unavailable:
+            if self._journal.find(request.key) is None:
+                self._give_up(request.key, ())
+            raise
+
+    def _give_way(self, key: AttachmentKey, nics: Sequence[AttachedNic], before: Collection[str]) -> None:
+        """Before new ports speak: those that this attachment had under another epoch go, and those of another one here
+        that these Interfaces were taken from fall silent."""
+        now = set(_port_names(nic.nic for nic in nics))
+        for name in before:
+            if name not in now:
+                self._switch.unplug([name])
+        taken = {nic.nic.uid for nic in nics if nic.nic.epoch > 1}
+        for entry in self._journal.live() if taken else ():
+            if entry.attachment.key != key:
+                self._switch.mute(_port_names(nic for nic in entry.attachment.nics if nic.uid in taken))
 
     def _plug(
         self, request: AttachRequest, nics: Sequence[AttachedNic], guest: Guest, undo: ExitStack
     ) -> tuple[Port, ...]:
         ports: list[Port] = []
+        running = self._switch.opened()  # an ADD repeated: whatever fails now, its guest runs on
         for nic in nics:
             if nic.nic.kind is PortKind.NONE:
                 return ()
-            port = port_of(request.key, nic.nic, nic.network, self._switch.place(nic.network), guest.tap)
-            undo.callback(self._unplug_quietly, port.name)
+            port = port_of(request.key, nic.nic, nic.network, self._switch.place(nic.network))
+            if port.name not in running:
+                undo.callback(self._quietly, self._switch.unplug, port.name)
             self._switch.wire(port, guest)
             ports.append(port)
         self._hook(Add.WIRED)
@@ -187,16 +223,21 @@ class Attacher:
             found = reading.attachment(key)
         return found or Attachment(key, Source.CNI, "", ())
 
-    def _unplug_quietly(self, name: str) -> None:
+    def _quietly(self, verb: Callable[[list[str]], None], name: str) -> None:
+        """What the kernel refuses here is left to reconcile: a port that no attachment has is a stray."""
         try:
-            self._switch.unplug([name])
+            verb([name])
         except HomeportError as error:
-            log.warning("undo left to reconcile port=%s error=%s", name, error)
+            log.warning("left to reconcile port=%s error=%s", name, error)
+            self._stray()
 
-    def _give_up(self, key: AttachmentKey, nics: Sequence[AttachedNic]) -> None:
+    def _give_up(self, key: AttachmentKey, nics: tuple[Nic, ...]) -> None:
         """Undoes an allocation. When the store is away just now, the node's journal remembers to."""
-        attachment = Attachment(key, Source.CNI, "", tuple(nic.nic for nic in nics))
         try:
-            self._settler.settle(self._journal.ended(attachment, self._clock(), "attach failed"))
+            self._settler.settle(self._journal.ended(Attachment(key, Source.CNI, "", nics), self._clock(), GAVE_UP))
         except HomeportError as error:
             log.warning("undo left to the next start key=%s error=%s", key, error)
+
+
+def _port_names(nics: Iterable[Nic]) -> list[str]:
+    return [port_name(nic.uid, nic.epoch) for nic in nics if nic.kind is not PortKind.NONE]

@@ -1,13 +1,13 @@
 """What the kernel says, sorted: is it about something of ours, and is it other than we left it?
 
 Our own changes are told too, so each event is held against what should be, with one small read at the most; only a
-difference wakes the healer. So 250 attaches at once wake nobody, and one `bridge vlan del` does at once.
+difference is told. So 250 attaches at once wake nobody, and one `bridge vlan del` does at once.
 """
 
 import logging
 import threading
+from collections.abc import Callable
 
-from homeport_agent.healer import Healer
 from homeport_agent.placement import Place
 from homeport_agent.switch import Switch
 from homeport_api.errors import HomeportError
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 class Events:
     """Listens in the switch and in the host's namespace from construction to `close`."""
 
-    def __init__(self, switch: Switch, healer: Healer) -> None:
+    def __init__(self, switch: Switch, differs: Callable[[Place], None]) -> None:
         self._switch = switch
-        self._healer = healer
+        self._differs = differs
         self._monitors = {place: Monitor(switch.side(place).namespace) for place in Place}
         self._threads = [
             threading.Thread(target=self._listen, args=(place,), name=f"events-{place.value}", daemon=True)
@@ -43,12 +43,13 @@ class Events:
     def _listen(self, place: Place) -> None:
         for event in self._monitors[place]:
             try:
-                if self._matters(place, event):
-                    log.info("kernel event place=%s event=%s", place.value, event)
-                    self._healer.wake()
+                matters = self._matters(place, event)
             except HomeportError as error:
                 log.warning("kernel event not understood place=%s event=%s error=%s", place.value, event, error)
-                self._healer.wake()
+                matters = True
+            if matters:
+                log.info("kernel event place=%s event=%s", place.value, event)
+                self._differs(place)
 
     def _matters(self, place: Place, event: Event) -> bool:
         match event:
@@ -74,11 +75,19 @@ class Events:
     def _link_differs(self, place: Place, link: links.Link) -> bool:
         port = self._switch.opened().get(link.name)
         if port is not None:
-            return link.mark is None or not link.up or link.master is None
+            return (
+                link.mark is None or not link.up or not self._is_on(place, link, self._switch.bridge_of(port.placement))
+            )
         if place is Place.HOST and (self._switch.uses(link.name) or self._sub_interface(link)):
             self._switch.forget(link.name)
             return True
         return place is Place.SWITCH and self._switch.owns(link.name) and not link.up
+
+    def _is_on(self, place: Place, link: links.Link, bridge: str) -> bool:
+        if link.master is None:
+            return False
+        master = links.find_index(self._switch.side(place).namespace, link.master)
+        return master is not None and master.name == bridge
 
     def _sub_interface(self, link: links.Link) -> bool:
         """A VLAN link of the host on an uplink: its VLAN is the host's from now on."""

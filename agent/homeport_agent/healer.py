@@ -1,13 +1,14 @@
 """Reconcile, run: looks at store, journal and kernel, and has the differences repaired.
 
 One thread. It wakes when the store or the kernel's notifications say that something may be off, and otherwise sleeps:
-nothing here polls. Runs that were asked for while one is under way are one run afterwards.
+nothing here polls. Runs that were asked for while one is under way are one run afterwards. A repair that failed is
+tried again, in growing intervals, until it succeeds or is wanted no longer.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from homeport_agent import metrics
@@ -16,7 +17,7 @@ from homeport_agent.locks import KeyedLocks
 from homeport_agent.placement import Place
 from homeport_agent.ports import Port, guest_config, port_of
 from homeport_agent.reconcile import Mute, Remove, Reopen, Replug, SeenPort, Step, diff
-from homeport_agent.switch import Guest, Switch
+from homeport_agent.switch import Guest, Switch, guarded
 from homeport_api.attachment import AttachmentKey, PortKind
 from homeport_api.errors import HomeportError
 from homeport_api.interface import Interface, InterfaceKey
@@ -31,8 +32,12 @@ log = logging.getLogger(__name__)
 
 SETTLE = 0.02
 """Seconds between the first sign and the look: what is deleted together is healed together."""
+FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
+PATIENCE = 1.0
+"""Seconds that a repair waits for a call that is at work on the same attachment, while others wait for the repair."""
 
-Detach = Callable[[AttachmentKey, str], None]
+EndHeld = Callable[[AttachmentKey, str], None]
+"""Ends an attachment whose lock the caller holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,15 @@ class Wanted:
 
 
 class Healer:
-    """`start` runs once at once; `wake` asks for another run."""
+    """`start` begins to wait for `wake`, which asks for a run."""
 
-    def __init__(self, switch: Switch, view: View, journal: Journal, locks: KeyedLocks, detach: Detach) -> None:
+    def __init__(self, switch: Switch, view: View, journal: Journal, locks: KeyedLocks, end_held: EndHeld) -> None:
         self._switch = switch
         self._view = view
         self._journal = journal
         self._locks = locks
-        self._detach = detach
+        self._end_held = end_held
+        self._failures = 0
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._once = threading.Lock()
@@ -77,31 +83,35 @@ class Healer:
             self._thread.join(5.0)
 
     def _loop(self) -> None:
+        retry = FIRST_RETRY
         while True:
-            self._wake.wait()
+            woken = self._wake.wait(retry if self._failures else None)
             if self._stop.wait(SETTLE):
                 return
             self._wake.clear()
+            retry = FIRST_RETRY if woken else min(2 * retry, LONGEST_RETRY)
             try:
                 self.run()
             except HomeportError as error:
-                log.warning("reconcile failed error=%s", error)
-                metrics.reconcile_failures.inc()
-            except Exception:
-                log.exception("reconcile failed")
-                metrics.reconcile_failures.inc()
+                self._failed("reconcile", error)
+            except Exception as error:
+                log.exception("reconcile failed in a way nobody foresaw")
+                self._failed("reconcile", error)
+
+    def _failed(self, what: object, error: Exception) -> None:
+        log.warning("not healed yet what=%s error=%s", what, error)
+        self._failures += 1
+        metrics.reconcile_failures.inc()
 
     def run(self) -> int:
         """One comparison with its repairs; the number of repairs. Safe beside ADD and DEL: each repair takes its
         attachment's lock and looks again."""
         with self._once, metrics.reconcile_seconds.time():
+            self._failures = 0
             self._switch.forget()
             wanted = self._wanted()
             self._adopt(wanted)
-            repairs = self._heal_rules()
-            for where in Place:
-                repairs += self._heal_ports(where, wanted)
-            return repairs
+            return sum(self._heal_side(where, wanted) for where in Place)
 
     def _wanted(self) -> Wanted:
         ports: dict[str, Port] = {}
@@ -131,40 +141,57 @@ class Healer:
         return Wanted(ports, entries, frozenset(lost), unplaced)
 
     def _adopt(self, wanted: Wanted) -> None:
-        """The switch learns of ports that it does not know (after a restart), so that uplinks carry their VLANs."""
+        """The switch learns of ports that it does not know (after a restart, or placed elsewhere by now), so that
+        uplinks carry their VLANs. Under the attachment's lock, or a port that is being unplugged would come back."""
         for name, port in wanted.ports.items():
-            self._switch.adopt(port, is_open=name not in wanted.lost)
+            if self._switch.find_plugged(name) == port:
+                continue
+            entry = wanted.entries[name]
+            try:
+                with self._locks.hold(port.key, PATIENCE):
+                    if self._lives(entry):
+                        self._switch.adopt(port, is_open=name not in wanted.lost)
+            except HomeportError as error:
+                self._failed(f"adopt {name}", error)
 
-    def _heal_rules(self) -> int:
-        """The base chains of the switch: what is there stays, what is not is put back."""
-        self._switch.forget_rules(Place.SWITCH)
-        if not self._switch.ensure_rules(Place.SWITCH):
-            return 0
-        log.warning("healed the guard rules of the switch")
-        metrics.healed.labels("rules").inc()
-        return 1
-
-    def _heal_ports(self, where: Place, wanted: Wanted) -> int:
+    def _heal_side(self, where: Place, wanted: Wanted) -> int:
         ports = {name: port for name, port in wanted.ports.items() if port.placement.place is where}
-        if where is Place.HOST and not ports:
-            return 0
+        repairs = self._heal_rules(where, used=bool(ports))
         for port in ports.values():
             try:
                 self._switch.ensure_bridge(port.placement)
             except HomeportError as error:
-                log.warning("bridge not healed port=%s error=%s", port.name, error)
-        seen = {name: port for name, port in self._seen(where).items() if name not in wanted.unplaced}
+                self._failed(f"bridge of {port.name}", error)
+        seen = {name: port for name, port in self._seen(where, ports).items() if name not in wanted.unplaced}
         bridges = {name: self._switch.bridge_of(port.placement) for name, port in ports.items()}
-        steps = diff(ports, seen, bridges, lost=wanted.lost, remove=where is Place.SWITCH)
-        return sum(self._repair(step, wanted) for step in steps)
+        if where is Place.HOST:  # a port there that nobody here knows may be another agent's
+            ended = {marks.port_name(nic.uid, nic.epoch) for e in self._journal.pending() for nic in e.attachment.nics}
+            seen = {name: port for name, port in seen.items() if name in ports or name in ended}
+        repairs += sum(self._repair(step, wanted) for step in diff(ports, seen, bridges, lost=wanted.lost))
+        strays = self._switch.remove_strays(where, wanted.unplaced.keys())
+        if strays:
+            log.warning("removed stray guard elements place=%s count=%d", where.value, strays)
+            metrics.healed.labels("stray elements").inc(strays)
+        return repairs + strays
 
-    def _seen(self, where: Place) -> dict[str, SeenPort]:
+    def _heal_rules(self, where: Place, *, used: bool) -> int:
+        """The base chains: what is there stays, what is not is put back. On the host's side only where it has ports."""
+        self._switch.forget_rules(where)
+        if where is Place.HOST and not used:
+            return 0
+        if not self._switch.ensure_rules(where):
+            return 0
+        log.warning("healed the guard rules place=%s", where.value)
+        metrics.healed.labels("rules").inc()
+        return 1
+
+    def _seen(self, where: Place, ports: Mapping[str, Port]) -> dict[str, SeenPort]:
         side = self._switch.side(where)
         every = links.list_links(side.namespace)
         names = {link.index: link.name for link in every}
         vlans = vlan.list_vlans(side.namespace)
-        admitted = side.nft.elements(guards.PORTS, side.table)
-        speaking = side.nft.elements(guards.SPEAKING, side.table)
+        listed = side.nft.list_owned(side.table).elements
+        elements = {guards.read_element(name, key) for name, keys in listed.items() for key in keys}
         return {
             link.name: SeenPort(
                 link.name,
@@ -172,8 +199,8 @@ class Healer:
                 mark,
                 link.up,
                 vlans.get(link.index, vlan.MUTED),
-                link.name in admitted,
-                link.name in speaking,
+                link.name in ports and elements.issuperset(guards.guards_of(guarded(ports[link.name]))),
+                guards.read_element(guards.SPEAKING, link.name) in elements,
             )
             for link in every
             if (mark := link.mark) is not None
@@ -192,58 +219,65 @@ class Healer:
                 case Reopen(port, why) | Replug(port, why):
                     return self._restore(step, port, why, wanted.entries[port.name])
         except HomeportError as error:
-            log.warning("repair failed step=%s error=%s", step, error)
-            metrics.reconcile_failures.inc()
+            self._failed(step, error)
         return 0
 
     def _remove(self, name: str) -> int:
-        """A port that no live attachment has. An ADD that is under way has it, so its lock decides."""
-        link = links.find_link(self._switch.namespace, name)
-        mark = link.mark if link is not None else None
-        if link is None or mark is None or self._switch.plugged(name):
+        """A port that no live attachment has. One that an ADD is making is known to the switch before it exists."""
+        if self._switch.plugged(name):
             return 0
-        log.warning("removed stray port=%s interface=%s epoch=%d", name, mark.interface, mark.epoch)
+        log.warning("removed stray port=%s", name)
         self._switch.unplug([name])
         metrics.healed.labels("stray port").inc()
         return 1
 
-    def _restore(self, step: Step, port: Port, why: str, entry: Entry) -> int:
-        key = entry.attachment.key
-        with self._locks.hold(key):
-            now = self._journal.find(key)
-            if now is None or now.ended is not None or now.attachment.nics != entry.attachment.nics:
+    def _lives(self, entry: Entry) -> bool:
+        """Whether the journal has the same attachment still; under its lock."""
+        now = self._journal.find(entry.attachment.key)
+        return now is not None and now.ended is None and now.attachment.nics == entry.attachment.nics
+
+    def _restore(self, step: Replug | Reopen, port: Port, why: str, entry: Entry) -> int:
+        with self._locks.hold(port.key, PATIENCE):
+            if not self._lives(entry):
                 return 0
             if isinstance(step, Reopen):
-                log.warning("healed port=%s interface=%s: %s", port.name, port.nic.interface, why)
-                self._switch.forget_open(port.name)
-                self._switch.admit([port])
-                self._switch.open([port])
-                metrics.healed.labels("port").inc()
+                self._reopen(port)
+            elif not self._replug(port, entry):
+                log.warning("port=%s interface=%s: %s, and its guest with it", port.name, port.nic.interface, why)
+                metrics.swept.inc()
+                self._end_held(port.key, "its port and its guest are gone")
                 return 1
-            guest = self._guest(port, entry)
-            if guest is not None:
-                try:
-                    self._switch.forget_open(port.name)
-                    self._switch.wire(port, guest)
-                    self._switch.admit([port])
-                    self._configure(port, guest)
-                    self._switch.open([port])
-                    log.warning("healed port=%s interface=%s: %s", port.name, port.nic.interface, why)
-                    metrics.healed.labels("port").inc()
-                    return 1
-                finally:
-                    if guest.netns is not None and guest.netns is not self._switch.host:
-                        guest.netns.close()
-        log.warning("port=%s interface=%s: %s, and its guest with it", port.name, port.nic.interface, why)
-        metrics.swept.inc()
-        self._detach(key, "its port and its guest are gone")
+        log.warning("healed port=%s interface=%s: %s", port.name, port.nic.interface, why)
+        metrics.healed.labels("port").inc()
         return 1
+
+    def _reopen(self, port: Port) -> None:
+        self._switch.forget_open(port.name)
+        self._switch.admit([port])
+        self._switch.open([port])
+
+    def _replug(self, port: Port, entry: Entry) -> bool:
+        """False when nobody is left to be connected."""
+        guest = self._guest(port, entry)
+        if guest is None:
+            return False
+        try:
+            self._switch.forget_open(port.name)
+            self._switch.wire(port, guest)
+            self._switch.admit([port])
+            self._configure(port, guest)
+            self._switch.open([port])
+        finally:
+            if guest.netns is not None and guest.netns is not self._switch.host:
+                guest.netns.close()
+        return True
 
     def _guest(self, port: Port, entry: Entry) -> Guest | None:
         """Where the other end can be made again; None where nobody is left to be connected. A tap that is gone went
         with its hypervisor; one that is still there is only joined again."""
         if port.kind is PortKind.TAP:
-            return Guest() if links.find_link(self._switch.side(port.placement.place).namespace, port.name) else None
+            side = self._switch.side(port.placement.place)
+            return None if links.find_link(side.namespace, port.name) is None else Guest(configure=False)
         if port.kind is PortKind.HOST:
             return Guest(self._switch.host, routed=False)
         try:
@@ -259,12 +293,13 @@ class Healer:
         if namespace.identity.inode != entry.netns_inode:
             namespace.close()
             return None
-        return Guest(namespace)
+        first = port.nic == entry.attachment.nics[0]
+        return Guest(namespace, default_route=entry.default_route and first)
 
     def _configure(self, port: Port, guest: Guest) -> None:
         with self._view.reading() as reading:
             interface = reading.interface(port.nic.interface)
-        if interface is not None and port.kind is not PortKind.TAP:
+        if interface is not None and guest.configure:
             config = guest_config(port.nic, interface, default_route=guest.default_route)
             self._switch.configure(port, guest, config if guest.routed else replace(config, routes=()))
 

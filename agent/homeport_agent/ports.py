@@ -31,8 +31,8 @@ class Port:
         return self.nic.kind
 
 
-def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement, tap: str = "") -> Port:
-    """`tap` is the name a tap had before it moved in, kept on the port so that it can go back under it."""
+def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement) -> Port:
+    """The port of one NIC. A tap's own name is kept in its mark, so that it can go back under it."""
     if nic.mac is None:
         raise ValueError(f"Interface {nic.interface} has no MAC: it cannot have a port")
     security = network.spec.security
@@ -41,7 +41,7 @@ def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement
         key,
         nic,
         placement,
-        PortMark(nic.interface, nic.uid, nic.epoch, tap),
+        PortMark(nic.interface, nic.uid, nic.epoch, nic.link if nic.kind is PortKind.TAP else ""),
         nic.mac,
         security is None or security.anti_spoof,
     )

@@ -68,12 +68,10 @@ def diff(
     bridges: Mapping[str, str],
     *,
     lost: Collection[str] = (),
-    remove: bool = True,
 ) -> list[Step]:
     """The steps from `seen` to `wanted`; what silences comes first, so that a stray port never speaks beside the right
-    one. `bridges` has the bridge's name for each wanted port; `lost` are those of them that must be
-    silent. `remove` False leaves strangers: on the host's side a port with a mark may be another agent's."""
-    steps: list[Step] = [Remove(name) for name in sorted(seen.keys() - wanted.keys())] if remove else []
+    one. `bridges` has the bridge's name for each wanted port; `lost` are those of them that must be silent."""
+    steps: list[Step] = [Remove(name) for name in sorted(seen.keys() - wanted.keys())]
     for name in sorted(lost):
         if name in seen and (seen[name].vlans != MUTED or seen[name].speaking):
             steps.append(Mute(wanted[name]))

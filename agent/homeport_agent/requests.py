@@ -128,7 +128,7 @@ class Requests:
     def _guest(self, asked: _Asked, take_descriptor: TakeDescriptor) -> Iterator[Guest]:
         match asked.kind:
             case PortKind.TAP:
-                yield Guest(tap=asked.where, configure=False)
+                yield Guest(configure=False)
             case PortKind.HOST:
                 yield Guest(self._node.switch.host, routed=False)
             case _:

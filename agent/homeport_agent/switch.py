@@ -11,14 +11,14 @@ table of their own there; everything else is in the switch's own namespace.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from homeport_agent.placement import Place, Placement, UplinkFacts, UplinkKind, place, uplink_vlans
 from homeport_agent.ports import Port
 from homeport_api.attachment import PortKind
-from homeport_api.errors import BadEnvironment, HomeportError, Unavailable
+from homeport_api.errors import BadEnvironment, Conflict, HomeportError, NotAllowed, Unavailable
 from homeport_api.network import Network
 from homeport_cni.result import ResultInterface
 from homeport_dataplane import bridge, features, links, marks, nft, tap, uplink, veth, vlan
@@ -27,6 +27,7 @@ from homeport_dataplane.netns import Namespace, ensure_named, ensure_switch_sett
 from homeport_dataplane.port import Port as Plug
 from homeport_policy import guards
 from homeport_policy.render import fingerprints, render
+from homeport_policy.ruleset import Change
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,11 @@ Networks = Callable[[], Sequence[Network]]
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """Where the guest's end is: `netns` for a veth, a tap by its own name. `configure` False: the guest sets its
-    addresses itself. `default_route`: its first NIC is its way out. `routed` False: no routes at all, for they would be
-    the node's own."""
+    """Where the guest's end is: `netns` for a veth, None for a tap. `configure` False: the guest sets its addresses
+    itself. `default_route`: its first NIC is its way out. `routed` False: no routes at all, for they would be the
+    node's own."""
 
     netns: Namespace | None = None
-    tap: str = ""
     configure: bool = True
     default_route: bool = True
     routed: bool = True
@@ -104,10 +104,10 @@ class Switch:
         return place(network, self._networks(), facts, filtering=self.features.vlan_filtering)
 
     def facts(self, name: str) -> UplinkFacts:
-        """What the uplink is on this node, remembered until `forget`."""
+        """What the uplink is on this node. A usable one is remembered until `forget`; a remedy counts at once."""
         with self._lock:
             known = self._facts.get(name)
-        if known is not None and known.kind is not UplinkKind.MISSING:
+        if known is not None and known.kind is not UplinkKind.MISSING and known.problem is None:
             return known
         seen = uplink.inspect(self.host, name)
         facts = _facts(seen, self.host)
@@ -175,6 +175,8 @@ class Switch:
 
     def wire(self, port: Port, guest: Guest) -> None:
         """Both ends of the port, muted. A port that is there already keeps what it has."""
+        with self._lock:
+            self._known[port.name] = port  # before it exists: reconcile takes it for a stray otherwise
         self.ensure_bridge(port.placement)
         side = self._sides[port.placement.place]
         plug = Plug(
@@ -195,8 +197,6 @@ class Switch:
                 raise ValueError(f"{port.key} has no port: another plugin makes its link")
             case _:
                 assert_never(port.kind)
-        with self._lock:
-            self._known[port.name] = port
 
     def admit(self, ports: Sequence[Port]) -> None:
         """The guards of these ports, in the kernel: read back, for what is not there guards nobody. A port that speaks
@@ -231,8 +231,7 @@ class Switch:
         for name in names:
             with self._lock:
                 port = self._open.pop(name, None) or self._known.get(name)
-            where = port.placement.place if port else Place.SWITCH
-            side = self._sides[where]
+            side = self._side_of(name, port)
             if links.find_link(side.namespace, name) is None:
                 continue
             if port is None or port.placement.filtering:
@@ -241,25 +240,45 @@ class Switch:
 
     def unplug(self, names: Iterable[str]) -> None:
         """Takes the ports out, muted or not: a veth is discarded and deleted later, a tap goes back to where it came
-        from if somebody still has it open."""
+        from if somebody still has it open. What fails in the middle is a stray for reconcile."""
         for name in names:
-            self.mute([name])
             with self._lock:
-                port = self._known.pop(name, None)
-                self._open.pop(name, None)
-            where = port.placement.place if port else Place.SWITCH
-            side = self._sides[where]
-            link = links.find_link(side.namespace, name)
-            if link is not None and link.kind == "tun":
-                tap.return_tap(side.namespace, self.host, name)
-            elif link is not None:
-                links.discard(side.namespace, name)
-            if port is not None:
-                side.nft.apply(render(guards.remove(guarded(port), side.table)))
-            if port is not None and port.placement.uplink is not None:
+                port = self._known.get(name)
+            try:
+                self._unplug(name, port)
+            finally:
+                with self._lock:
+                    self._known.pop(name, None)
+
+    def _unplug(self, name: str, port: Port | None) -> None:
+        self.mute([name])
+        side = self._side_of(name, port)
+        link = links.find_link(side.namespace, name)
+        if link is not None and (link.kind != "tun" or not self._returned(side, name)):
+            links.discard(side.namespace, name)
+            self._discarded.set()
+        if port is not None:
+            side.nft.apply(render(guards.remove(guarded(port), side.table)))
+            if port.placement.uplink is not None:
                 with self._lock:
                     self._ensure_uplink_vlans(port.placement.uplink)
-            self._discarded.set()
+
+    def _returned(self, side: Side, name: str) -> bool:
+        """False when the tap cannot go back, since its name is taken there now."""
+        try:
+            tap.return_tap(side.namespace, self.host, name)
+        except (Conflict, NotAllowed) as error:
+            log.warning("tap deleted port=%s: %s", name, error)
+            return False
+        return True
+
+    def _side_of(self, name: str, port: Port | None) -> Side:
+        """Where a port is: a known one by its placement, another where the kernel has it."""
+        if port is not None:
+            return self._sides[port.placement.place]
+        host = self._sides[Place.HOST]
+        link = links.find_link(host.namespace, name)
+        return host if link is not None and link.mark is not None else self._sides[Place.SWITCH]
 
     def has_port(self, name: str) -> bool:
         """Whether the kernel still has the port, on either side."""
@@ -311,6 +330,21 @@ class Switch:
     def find_plugged(self, name: str) -> Port | None:
         with self._lock:
             return self._known.get(name)
+
+    def remove_strays(self, where: Place, keep: Collection[str]) -> int:
+        """Takes out the elements of the guard rules that belong to no port that lives or is being made; how many.
+        `keep` are ports whose place is not known just now."""
+        side = self._sides[where]
+        listed = side.nft.list_owned(side.table).elements
+        present = {guards.read_element(name, key) for name, keys in listed.items() for key in keys}
+        with self._lock:  # after the listing: what was made since is known by now
+            known = [port for port in self._known.values() if port.placement.place is where]
+            wanted = guards.desired((), [(guarded(port), port.name in self._open) for port in known])
+        strays = [
+            each for each in present - wanted if each.link not in keep and not each.link.startswith(marks.UPLINK_PREFIX)
+        ]
+        side.nft.apply(render(Change(side.table, delete=tuple(strays))))
+        return len(strays)
 
     def forget_open(self, name: str) -> None:
         """The kernel no longer has the port as it was opened: `admit` and `open` begin anew."""
@@ -366,6 +400,8 @@ class Switch:
                     links.sweep(side.namespace)
                 except HomeportError as error:
                     log.warning("sweep failed side=%s error=%s", side.namespace.label, error)
+                    self._discarded.set()
+                    self._stop.wait(1.0)
 
 
 def guarded(port: Port) -> guards.GuardedPort:
