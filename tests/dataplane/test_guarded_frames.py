@@ -45,6 +45,13 @@ class World:
     def drops(self) -> dict[str, int]:
         return {name: count.packets for name, count in self.nft.list_owned().counters.items() if count.packets}
 
+    def wait_forwarding(self, link: str) -> None:
+        """The bridge starts a port's forwarding from a work queue, a moment after its carrier came."""
+        end = time.monotonic() + 30
+        while '"state":"forwarding"' not in self.switch.shell.run("bridge", "-j", "link", "show", "dev", link).stdout:
+            assert time.monotonic() < end, f"{link} does not forward"
+            time.sleep(0.01)
+
     def wait_drops(self, reason: str, count: int) -> None:
         """A frame that was sent is judged a moment later."""
         end = time.monotonic() + 30
@@ -74,7 +81,9 @@ def build(box: BoxMaker, *, vlan_aware: bool = False) -> World:
     nft = Nft(switch.ns)
     nft.apply(render(guards.base()))
     nft.apply(render(guards.admit_uplink("hpu-eth1")))
-    return World(switch, node, nft)
+    world = World(switch, node, nft)
+    world.wait_forwarding("hpu-eth1")
+    return world
 
 
 def attach(world: World, box: BoxMaker, number: int, *, trunk: bool = False, anti_spoof: bool = True) -> Guest:
@@ -86,6 +95,7 @@ def attach(world: World, box: BoxMaker, number: int, *, trunk: bool = False, ant
     ensure_veth(world.switch.ns, port, end)
     guest.ns.ensure_sysctl("ipv6/conf/all/disable_ipv6", "1")
     configure_guest(guest.ns, "eth1", GuestConfig())
+    world.wait_forwarding(port.name)
     return Guest(guest, guarded)
 
 
