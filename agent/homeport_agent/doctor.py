@@ -19,7 +19,7 @@ from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
 from homeport_dataplane import links, vlan
 from homeport_dataplane.features import br_netfilter
-from homeport_dataplane.forwarding import forwards_between_bridges
+from homeport_dataplane.forwarding import inspect_firewall
 from homeport_ipam.view import View
 from homeport_policy import guards
 from homeport_store import keys
@@ -160,7 +160,7 @@ class Doctor:
         seen = br_netfilter(self._switch.host)
         if not (seen.ip4 or seen.ip6):
             return [Step("host: br_netfilter", State.OK, "off: the host's IP tables do not see bridged frames")]
-        dropping = forwards_between_bridges(self._switch.host)
+        dropping = inspect_firewall(self._switch.host).dropping
         if dropping:
             return [
                 Step(

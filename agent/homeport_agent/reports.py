@@ -1,18 +1,23 @@
 """What this node sees of each Network: written when it changes, merged into status by whoever reads.
 
 A report is written only when it differs from the store's, so a hundred quiet Networks cost nothing. While a Network is
-not ready it is looked at again by itself: not every remedy (an address taken off the uplink) is a change of a link.
+not ready, or has its ports among the host's own, it is looked at again by itself: an address taken off the uplink is no
+change of a link, and nobody tells of a sysctl.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from homeport_agent.conditions import HostFacts, host_conditions
+from homeport_agent.placement import Place, Placement
 from homeport_agent.switch import Switch
 from homeport_api import wire
 from homeport_api.errors import HomeportError
 from homeport_api.network import Network
 from homeport_api.node import NodeReport
+from homeport_dataplane.features import br_netfilter
+from homeport_dataplane.forwarding import inspect_firewall
 from homeport_store import keys
 from homeport_store.protocol import Delete, Put, Store
 
@@ -70,10 +75,13 @@ class Reporter:
                 pause = LOOK_AGAIN
 
     def _write(self) -> bool:
-        """True when every Network is ready here."""
+        """True when every Network is ready here, and none depends on what the host may do unheard."""
         written = self._stored() if self._written is None else self._written
         self._written = written
-        looked = {network.name: self._look(network) for network in self._networks()}
+        placed = {network.name: self._place(network) for network in self._networks()}
+        on_host = any(isinstance(each, Placement) and each.place is Place.HOST for each in placed.values())
+        facts = self._facts() if on_host else HostFacts(br_netfilter=False)
+        looked = {name: self._judge(name, found, facts) for name, found in placed.items()}
         for name, report in looked.items():
             if written.get(name) != report:
                 self._store.txn((), [Put(keys.report(self._node, name), wire.REPORT.dumps(report))])
@@ -81,16 +89,27 @@ class Reporter:
         for name in written.keys() - looked.keys():
             self._store.txn((), [Delete(keys.report(self._node, name))])
             del written[name]
-        return all(report.ready for report in looked.values())
+        return not on_host and all(report.ready for report in looked.values())
 
     def _stored(self) -> dict[str, NodeReport]:
         records = self._store.list(keys.report(self._node, "")).records  # the prefix of them all
         reports = [wire.REPORT.loads(record.value, record.mod_revision) for record in records]
         return {report.network: report for report in reports}
 
-    def _look(self, network: Network) -> NodeReport:
+    def _place(self, network: Network) -> Placement | HomeportError:
         try:
-            self._switch.place(network)
+            return self._switch.place(network)
         except HomeportError as error:
-            return NodeReport(self._node, network.name, ready=False, reason=str(error))
-        return NodeReport(self._node, network.name, ready=True)
+            return error
+
+    def _judge(self, name: str, found: Placement | HomeportError, facts: HostFacts) -> NodeReport:
+        if isinstance(found, HomeportError):
+            return NodeReport(self._node, name, ready=False, reason=str(found))
+        return NodeReport(self._node, name, ready=True, conditions=host_conditions(found, facts))
+
+    def _facts(self) -> HostFacts:
+        seen = br_netfilter(self._switch.host)
+        if not (seen.ip4 or seen.ip6):
+            return HostFacts(br_netfilter=False)
+        firewall = inspect_firewall(self._switch.host)
+        return HostFacts(True, firewall.dropping, firewall.tracking)

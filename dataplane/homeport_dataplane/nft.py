@@ -98,6 +98,10 @@ class Nft:
         """Every chain of every table here, as libnftables-json(5) describes them: for looking only."""
         return [each["chain"] for each in self._list("list chains") if "chain" in each]
 
+    def list_rules(self, family: str) -> list[dict[str, Any]]:
+        """Every rule of every table of a family, in the same form: for looking only."""
+        return [each["rule"] for each in self._list(f"list ruleset {family}") if "rule" in each]
+
     def close(self) -> None:
         """Repeating it does nothing; any other call afterwards is Unavailable."""
         with self._lock:
