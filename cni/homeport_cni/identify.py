@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from homeport_api.attachment import Identity, NicRequest, PortKind
 from homeport_api.errors import Invalid
+from homeport_api.names import parse_identity_name
 from homeport_cni import annotation
 from homeport_cni.asked import Asked, agree_on_ips, agree_on_mac, parse_asked
 from homeport_cni.skel import CniRequest
@@ -69,7 +70,7 @@ def identify(request: CniRequest) -> Identified:
     caller = caller_of(request)
     nics = tuple(
         NicRequest(
-            identity=Identity(caller.namespace, caller.vm, entry.interface_name, caller.ephemeral),
+            identity=_identity(caller, _checked(entry.interface_name, "interfaceName")),
             link=entry.interface_name,
             network=entry.network,
             interface_object=entry.interface,
@@ -125,9 +126,15 @@ def _checked_namespace(text: str, name: str) -> str:
 
 
 def _checked(text: str, name: str) -> str:
-    if len(text) > 253 or not text.isprintable():
-        raise Invalid(f"{name} must have at most 253 printable characters")
-    return text
+    """What an Interface's record can hold: less than a link's name, and a Multus user's `args.cni`, may be."""
+    try:
+        return parse_identity_name(text)
+    except ValueError as error:
+        raise Invalid(f"{name}: {error}") from error
+
+
+def _identity(caller: Caller, interface: str) -> Identity:
+    return Identity(caller.namespace, caller.vm, interface, caller.ephemeral)
 
 
 def _nic(request: CniRequest, caller: Caller) -> NicRequest:
@@ -135,7 +142,7 @@ def _nic(request: CniRequest, caller: Caller) -> NicRequest:
     sources = (request.conf.asked, request.conf.args.asked, _from_args(request))
     ips = agree_on_ips(sources)
     return NicRequest(
-        identity=Identity(caller.namespace, caller.vm, caller.interface or request.ifname, caller.ephemeral),
+        identity=_identity(caller, caller.interface or _checked(request.ifname, "CNI_IFNAME without VM_INTERFACE")),
         link=request.ifname,
         network=request.conf.network,
         interface_object=request.conf.interface,

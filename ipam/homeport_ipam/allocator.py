@@ -12,7 +12,7 @@ from typing import TypeVar
 from homeport_api import wire
 from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic
-from homeport_api.errors import InUse, NotFound, Unavailable
+from homeport_api.errors import BadInput, InUse, NotFound, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_ipam import holders
 from homeport_ipam.commit import Committer, Planner
@@ -176,10 +176,15 @@ class Allocator:
 
     def reclaim(self, now: float) -> tuple[InterfaceKey, ...]:
         """Deletes the Interfaces whose VM has been gone for their Network's `reclaimAfter`: never one that is held,
-        never where that is Never, and never one that changed while it was judged."""
+        never where that is Never, and never one that changed while it was judged. One that cannot be read keeps
+        what it has, and the others from nothing."""
         reclaimed: list[InterfaceKey] = []
         for record in self._store.list(keys.INTERFACES).records:
-            candidate = wire.INTERFACE.stored.loads(record.value, record.mod_revision)
+            try:
+                candidate = wire.INTERFACE.stored.loads(record.value, record.mod_revision)
+            except BadInput as error:
+                log.warning("not judged: key=%s error=%s", record.key, error)
+                continue
             if candidate.status.orphaned is None or candidate.status.holders:
                 continue
             if self._committer.run(self._reclaiming(candidate.key, now)):

@@ -13,6 +13,7 @@ from homeport_api.attachment import Identity, NicRequest
 from homeport_api.errors import Invalid, NotFound
 from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec, InterfaceStatus, interface_names
 from homeport_api.meta import ObjectMeta
+from homeport_api.names import parse_identity_name, parse_label_name
 from homeport_api.network import Network
 from homeport_ipam.pool import Randomness
 from homeport_ipam.snapshot import Snapshot
@@ -98,6 +99,7 @@ def _new(
     snapshot: Snapshot, request: NicRequest, key: InterfaceKey, index: IndexKey, random: Randomness, now: float
 ) -> Resolved:
     who = request.identity
+    _check_names(who)
     if request.network is None:
         raise NotFound(f"{_describe(who)} has no Interface yet: name the Network it shall be on")
     network = _network(snapshot, request.network)
@@ -107,6 +109,19 @@ def _new(
         InterfaceStatus(ephemeral=who.ephemeral),
     )
     return Resolved(made, None, network, who.vm, who.interface, who.ephemeral, index)
+
+
+def _check_names(who: Identity) -> None:
+    """A record with any other name could be written and never be read again, whoever the caller is."""
+    for name, parse, text in (
+        ("namespace", parse_label_name, who.namespace),
+        ("VM", parse_identity_name, who.vm),
+        ("interface", parse_identity_name, who.interface),
+    ):
+        try:
+            parse(text)
+        except ValueError as error:
+            raise Invalid(f"{name}: {error}") from error
 
 
 def _network_of(snapshot: Snapshot, request: NicRequest, interface: Interface) -> Network:

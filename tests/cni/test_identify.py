@@ -84,12 +84,23 @@ def test_a_pod_does_not_say_who_it_is(conf: dict[str, Any], args: str, text: str
         ("VM_NAME=db", r"args\.cni\.vm is 'web' and CNI_ARGS VM_NAME is 'db'"),
         ("VM_NAMESPACE=../x", r"VM_NAMESPACE is '\.\./x'"),
         ("VM_NAMESPACE=Shop", "lower-case"),
-        ("VM_INTERFACE=" + "x" * 254, "VM_INTERFACE must have at most 253"),
+        ("VM_INTERFACE=" + "x" * 254, "VM_INTERFACE: .* 1 to 253 printable"),
+        ("VM_INTERFACE=a b", "VM_INTERFACE: 'a b' is not usable as a name"),
+        ("VM_INTERFACE=a/b", "VM_INTERFACE: 'a/b' is not usable as a name"),
     ],
 )
 def test_names_that_cannot_be(args: str, text: str) -> None:
     with pytest.raises(Invalid, match=text):
         call(BLUE | {"args": {"cni": {"vm": "web"}}}, args)
+
+
+def test_a_link_name_that_no_interface_could_have() -> None:
+    """The kernel takes it, and a record of the store that held it could never be read again."""
+    with pytest.raises(Invalid, match="CNI_IFNAME without VM_INTERFACE: 'ethü' is not usable as a name"):
+        call(BLUE, POD, ifname="ethü")
+    with pytest.raises(Invalid, match="interfaceName: 'ethü' is not usable as a name"):
+        call(chained({OURS: '[{"interfaceName": "ethü", "network": "blue"}]'}), POD)
+    assert call(BLUE, "VM_NAME=web;VM_INTERFACE=lan", ifname="ethü").nics[0].link == "ethü"
 
 
 def test_a_pod_may_name_an_existing_interface_of_its_namespace() -> None:

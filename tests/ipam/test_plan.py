@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from homeport_api.addresses import MacAddress, VlanId, VlanRange
-from homeport_api.attachment import AttachedNic, AttachRequest, NicRequest, PortKind, Source
+from homeport_api.attachment import AttachedNic, AttachRequest, Identity, NicRequest, PortKind, Source
 from homeport_api.errors import (
     AddressOwned,
     Exhausted,
@@ -358,6 +358,18 @@ def test_24_dual_stack_nics_on_24_networks_are_one_transaction() -> None:
     world.allocator.end(call(*nics).key, "DEL")
     world.allocator.attach(call(*nics, container="c2"))
     assert world.findings() == ()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [nic("web vm"), nic("web", "ethü"), nic("a/b"), NicRequest(Identity("Shop", "web", "eth0"), "eth0", "blue")],
+)
+def test_nothing_is_written_that_could_not_be_read(request_: NicRequest) -> None:
+    world = World()
+    before = world.store.list(keys.PREFIX)
+    with pytest.raises(Invalid, match=r"is not (a name|usable as a name)"):
+        world.allocator.attach(call(request_))
+    assert world.store.list(keys.PREFIX).records == before.records
 
 
 def test_two_unnamed_nics_of_one_container_in_two_calls() -> None:
