@@ -54,7 +54,10 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         hook = hook_from(os.environ.get("HOMEPORT_FAULT", ""), options.run_dir)
-        lock = _lock(options.run_dir)
+        locks = [
+            _lock("--run-dir", options.run_dir, "agent.lock"),
+            _lock("--data-dir", options.data_dir, "journal.lock"),
+        ]
         agent = Agent(options, hook)
         agent.start()
     except (HomeportError, OSError, ValueError) as error:
@@ -63,21 +66,23 @@ def main() -> int:
     while not stop.wait(3600):
         pass
     agent.stop()
-    os.close(lock)
+    for lock in locks:
+        os.close(lock)
     return 0
 
 
-def _lock(run_dir: Path) -> int:
-    """One agent a run directory. Raises BlockingIOError's parent OSError with words when another one runs."""
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    run_dir.chmod(0o700)
-    descriptor = os.open(run_dir / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def _lock(option: str, directory: Path, name: str) -> int:
+    """One agent a run directory, whose socket is there, and one a data directory: the journal in there has one writer,
+    and a second reader would take the first one's guests for lost. Raises OSError with words when another one runs."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    descriptor = os.open(directory / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise OSError(
-            f"another agent runs with --run-dir {run_dir}: stop it, or give this one a directory of its own"
+            f"another agent runs with {option} {directory}: stop it, or give this one a directory of its own"
         ) from None
     return descriptor
 

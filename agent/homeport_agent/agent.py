@@ -70,6 +70,8 @@ class Agent:
         self._etcd = EmbeddedEtcd(options.data_dir) if self._store_options.is_embedded else None
         self._store = connect(self._store_options)
         self._journal = Journal(options.data_dir)
+        for key in self._journal.disown(options.node_name, self.boot_id):
+            log.warning("forgot an attachment of another node, whose journal this was key=%s", key)
         self._view = View()
         self._locks = KeyedLocks()
         self._hook = hook

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from homeport_api import wire
 from homeport_api.attachment import Attachment, AttachmentKey
-from homeport_api.errors import HomeportError
+from homeport_api.errors import HomeportError, Invalid
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,21 @@ class Journal:
         self._write(_line("settled", entry), sync=False)
         with self._lock:
             self._entries.pop(key, None)
+
+    def disown(self, node: str, boot_id: str) -> tuple[AttachmentKey, ...]:
+        """Forgets what another node attached: the data directory was copied from it, or this node was renamed. Its
+        records in the store are that node's to end. Raises Invalid when those links can still be here."""
+        with self._lock:
+            foreign = [entry for key, entry in self._entries.items() if key.node != node]
+        for entry in foreign:
+            if entry.ended is None and entry.attachment.boot_id == boot_id:
+                raise Invalid(
+                    f"{self._path}: has {entry.attachment.key} attached in this boot, and this agent is node {node}: "
+                    f"start it with --node {entry.attachment.key.node} and detach its guests before the node is renamed"
+                )
+        for entry in foreign:
+            self.settled(entry.attachment.key)
+        return tuple(entry.attachment.key for entry in foreign)
 
     def close(self) -> None:
         with self._lock:
