@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 
 from homeport_cni.install import install
+from homeport_netns_fixtures import topology as topology_module
 from homeport_netns_fixtures.etcd import Etcd
 from homeport_netns_fixtures.plugin import WorldBuilder
-from homeport_netns_fixtures.topology import Node
+from homeport_netns_fixtures.topology import Node, World
 
 from .lab import Lab, relocate
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test with a shared node belongs to the host tier, as one with a world of its own does."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("host")
 
 
 @pytest.fixture(scope="session")
@@ -40,13 +49,34 @@ def equip(shims: Path) -> Iterator[Equip]:
 
 @pytest.fixture
 def idle_lab(topology: WorldBuilder, equip: Equip) -> Lab:
-    """A node whose agent is not started yet."""
+    """A node of the test's own, for what cannot be undone; its agent is not started yet."""
     return equip(topology("a").node("a"))
 
 
+@pytest.fixture(scope="session")
+def shared(shims: Path) -> Iterator[tuple[World, Lab]]:
+    """One node for many tests, since to start one costs more than most of them: `lab` hands it out clean."""
+    with topology_module.build("a") as world:
+        node = world.node("a")
+        lab = Lab(node, relocate(shims, node.run_dir, node.directory / "bin"))
+        yield world, lab
+        lab.close()
+
+
 @pytest.fixture
-def lab(idle_lab: Lab) -> Lab:
-    """A node whose agent runs, with the isolated Network `lab` (10.77.0.0/24)."""
-    idle_lab.start()
-    idle_lab.apply("lab")
-    return idle_lab
+def world(shared: tuple[World, Lab]) -> World:
+    """Where `lab` is: its switch, and what is outside."""
+    return shared[0]
+
+
+@pytest.fixture
+def lab(shared: tuple[World, Lab]) -> Iterator[Lab]:
+    """A node whose agent runs, with the isolated Network `lab` (10.77.0.0/24) and nothing else."""
+    lab = shared[1]
+    if not lab.plain:
+        lab.restart()
+    lab.apply("lab")
+    yield lab
+    if not lab.plain:
+        lab.restart()
+    lab.clear()

@@ -8,14 +8,17 @@ import contextlib
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from homeport_api.attachment import PortKind, Source
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.wire import NETWORK
 from homeport_cni.frames import decode_json, encode_json
@@ -24,6 +27,8 @@ from homeport_cni.sockets import connect as connect_agent
 from homeport_cni.sockets import read_frame, send_frame
 from homeport_dataplane.marks import PortMark, parse_mark
 from homeport_ipam import fsck
+from homeport_ipam.allocator import Allocator
+from homeport_ipam.view import View
 from homeport_netns_fixtures import cni
 from homeport_netns_fixtures.cni import Answer
 from homeport_netns_fixtures.netns import Namespace
@@ -32,6 +37,7 @@ from homeport_store import keys
 from homeport_store.connect import StoreOptions, connect
 from homeport_store.etcd import EtcdStore
 from homeport_store.objects import Objects
+from homeport_store.protocol import Delete
 
 WITHIN = 30.0
 
@@ -47,12 +53,12 @@ def wait_until(condition: Callable[[], object], what: str, within: float = WITHI
     return took
 
 
-@dataclass(frozen=True, slots=True)
 class Refused(Exception):
     """What the agent answered to a request of the command line."""
 
-    code: int
-    text: str
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(slots=True)
@@ -62,8 +68,9 @@ class Lab:
     node: Node
     shims: Path
     endpoints: tuple[str, ...] = ()
-    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     _store: EtcdStore | None = None
+    _guests: list[Namespace] = field(default_factory=list)
+    _started_with: tuple[str, ...] | None = None
 
     # Its life
 
@@ -71,6 +78,7 @@ class Lab:
         """`fault` as `HOMEPORT_FAULT` wants it."""
         for name in ("fault-reached", "fault-continue"):
             (self.node.run_dir / name).unlink(missing_ok=True)
+        self._started_with = (*options, *([fault] if fault else []))
         os.environ["HOMEPORT_FAULT"] = fault
         try:
             self.node.agent.start(*options)
@@ -90,6 +98,44 @@ class Lab:
 
     def resume(self) -> None:
         (self.node.run_dir / "fault-continue").touch()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the agent runs, and as it does for everybody."""
+        return self.node.agent.alive and self._started_with == ()
+
+    def guest(self, label: str = "guest") -> Namespace:
+        """A container's namespace."""
+        namespace = self.node.guest(label)
+        self._guests.append(namespace)
+        return namespace
+
+    def clear(self) -> None:
+        """As if nothing had ever been attached or applied."""
+        for attachment in self.objects.attachments_on(self.node.name):
+            key = attachment.key
+            if attachment.source is Source.CLI:
+                namespace, _, vm = key.cni_name.partition("/")
+                with contextlib.suppress(Refused):  # its guest went a moment ago, and the agent ends it
+                    self.ask("detach", vm=vm, namespace=namespace, interface=key.ifname)
+            else:
+                ipam = any(nic.kind is PortKind.NONE for nic in attachment.nics)
+                done = self.delete(
+                    key.container_id,
+                    ifname=key.ifname,
+                    executable="homeport-ipam" if ipam else "homeport",
+                    name=key.cni_name,
+                    type=key.plugin,
+                )
+                assert done.exit_code == 0, done
+        for guest in self._guests:
+            guest.delete()
+        self._guests.clear()
+        kept = (keys.NODES, keys.REPORTS, keys.GENERATION, keys.SWEEPER)
+        for record in self.store.list(keys.PREFIX).records:
+            if not record.key.startswith(kept):
+                self.store.txn((), [Delete(record.key)])
+        wait_until(lambda: not self.ports(), "the switch is empty")
 
     def close(self) -> None:
         if self._store is not None:
@@ -116,6 +162,9 @@ class Lab:
             document["nodeInterfaceMatcher"] = {"interfaceName": uplink}
         manifest = {"apiVersion": "homeport.dev/v1", "kind": "Network", "metadata": {"name": name}, "spec": document}
         network, _ = NETWORK.parse(manifest)
+        known = self.objects.networks.find(name)
+        if known is not None:
+            network = replace(network, meta=replace(network.meta, uid=known.meta.uid, revision=known.meta.revision))
         self.objects.networks.save(network)
 
     def interface(self, name: str, namespace: str = "default") -> Interface | None:
@@ -135,6 +184,23 @@ class Lab:
         found = fsck.judge(self.store.list(keys.PREFIX), time.time(), random.Random(0))
         return [f"{finding.wrong} {finding.key}: {finding.explanation}" for finding in found]
 
+    def delete_interface(self, name: str) -> None:
+        allocator = Allocator(self.store, View(), "homeport", 0.0, time.time, random.Random(0))
+        allocator.delete_interface(InterfaceKey("default", name), "deleted by a test")
+
+    def kill_etcd(self) -> None:
+        """SIGKILL to the embedded etcd, whose agent starts it again."""
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if process.name.isdigit() and (process / "comm").read_text() == "etcd\n":
+                    directory = (process / "cwd").readlink()
+                    if directory == self.node.data_dir / "etcd":
+                        os.kill(int(process.name), signal.SIGKILL)
+
+    def epoch(self, name: str) -> int:
+        interface = self.interface(name)
+        return interface.status.epoch if interface else 0
+
     # What is in the kernel
 
     def ports(self, where: Namespace | None = None) -> dict[str, PortMark]:
@@ -143,15 +209,31 @@ class Lab:
         }
         return {name: mark for name, mark in marks.items() if mark is not None}
 
+    def has_any_port(self) -> bool:
+        """Also one that only waits for its deletion."""
+        return any(re.fullmatch(r"hp[0-9a-f]{12}", link) for link in self.node.switch.links())
+
+    def master(self, port: str) -> str | None:
+        return next((link.get("master") for link in self.node.switch.show("link") if link["ifname"] == port), None)
+
+    def port_indexes(self) -> dict[str, int]:
+        ports = self.ports()
+        return {link["ifname"]: link["ifindex"] for link in self.node.switch.show("link") if link["ifname"] in ports}
+
     def elements(self, where: Namespace | None = None, table: str = "homeport") -> dict[str, set[str]]:
         """The guard rules' sets, without the uplinks in them."""
-        done = (where or self.node.switch).run("nft", "-j", "list", "table", "bridge", table)
+        done = (where or self.node.switch).run("nft", "-j", "list", "table", "bridge", table, check=False)
         sets: dict[str, set[str]] = {}
-        for each in json.loads(done.stdout)["nftables"]:
+        for each in json.loads(done.stdout)["nftables"] if done.returncode == 0 else ():
             if "set" in each:
                 texts = {json.dumps(element) for element in each["set"].get("elem", ())}
                 sets[each["set"]["name"]] = {text for text in texts if "hpu-" not in text}
         return sets
+
+    def rules(self) -> list[str]:
+        """The guard rules, without their counters."""
+        done = self.node.switch.run("nft", "-s", "list", "table", "bridge", "homeport", check=False)
+        return [line.strip() for line in done.stdout.splitlines() if "comment" in line]
 
     def require_clean(self, ports: int) -> None:
         """Nothing leaked: the store is consistent, the kernel has this many ports and the elements of these alone."""
@@ -178,12 +260,12 @@ class Lab:
         network: str | None = "lab",
         ifname: str = "eth0",
         vm: str | None = None,
-        args: Mapping[str, str] | None = None,
+        cni_args: Mapping[str, str] | None = None,
         executable: str = "homeport",
         **extra: Any,
     ) -> Answer:
-        """One call of the shim. With `vm`, for that VM."""
-        given = dict(args or {}) | ({"VM_NAME": vm} if vm else {})
+        """One call of the shim. With `vm`, for that VM; `extra` goes into the network configuration."""
+        given = dict(cni_args or {}) | ({"VM_NAME": vm} if vm else {})
         return cni.call(
             self.shims / executable,
             command,
@@ -197,6 +279,18 @@ class Lab:
 
     def add(self, container: str, guest: Namespace, **extra: Any) -> Answer:
         return self.call("ADD", container, guest, **extra)
+
+    def added_soon(self, container: str, guest: Namespace, **extra: Any) -> tuple[str, str]:
+        """As a runtime does: again for as long as the answer is to try again later."""
+        answers: list[Answer] = []
+
+        def done() -> bool:
+            answers.append(self.add(container, guest, **extra))
+            assert answers[-1].error in (0, 11), answers[-1]
+            return answers[-1].exit_code == 0
+
+        wait_until(done, f"ADD of {container}")
+        return answers[-1].addresses[0], answers[-1].result["interfaces"][-1]["mac"]
 
     def delete(self, container: str, **extra: Any) -> Answer:
         return self.call("DEL", container, **extra)

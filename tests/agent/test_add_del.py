@@ -1,0 +1,110 @@
+"""ADD and DEL in every order, twice, and beside each other; who may take an Interface over, and what a DEL frees."""
+
+import pytest
+
+from .lab import Lab, Refused, flood, together, wait_until
+
+
+def test_del_may_come_first_twice_and_between(lab: Lab) -> None:
+    assert lab.delete("never").exit_code == 0
+    first, second = lab.guest(), lab.guest("second")
+    mine = lab.added("c1", first, vm="web")
+    assert [lab.delete("c1").exit_code for _ in range(2)] == [0, 0]
+    assert first.links() == {"lo"} or wait_until(lambda: first.links() == {"lo"}, "the guest's end is gone")
+    assert lab.added("c1", first, vm="web") == mine, "the same container again"
+    assert lab.delete("c1").exit_code == 0
+    assert lab.added("c2", second, vm="web") == mine, "and another one"
+    assert lab.delete("c1").exit_code == 0, "a late DEL"
+    assert lab.holder("web-eth0") == "c2"
+    lab.require_clean(ports=1)
+
+
+def test_two_adds_of_one_attachment_at_once_answer_the_same(lab: Lab) -> None:
+    guest = lab.guest()
+    answers = together(4, lambda _: lab.added("c1", guest, vm="web"))
+    assert len(set(answers)) == 1, answers
+    lab.require_clean(ports=1)
+
+
+def test_add_and_del_crossing_leave_one_or_the_other(lab: Lab) -> None:
+    guest = lab.guest()
+    for _ in range(5):
+        answers = together(4, lambda at: lab.add("c1", guest, vm="web") if at % 2 else lab.delete("c1"))
+        assert [answer.exit_code for answer in answers] == [0, 0, 0, 0], answers
+    present = len(lab.ports())
+    assert lab.attachments() == ({"c1"} if present else set())
+    lab.require_clean(ports=present)
+    assert lab.add("c1", guest, vm="web").exit_code == 0
+    lab.require_clean(ports=1)
+
+
+def test_a_repeated_add_answers_the_same_and_its_guest_loses_no_packet(lab: Lab) -> None:
+    web, db = lab.guest("web"), lab.guest("db")
+    before = lab.added("c1", web, vm="web")
+    address, _ = lab.added("c2", db, vm="db")
+    with flood(web, address.split("/")[0]) as ping:
+        for _ in range(10):
+            assert lab.added("c1", web, vm="web") == before
+        assert lab.call("CHECK", "c1", web, vm="web").exit_code == 0
+    assert ping.lost == 0 < ping.sent
+
+
+def test_a_held_interface_is_refused_and_the_holder_named(lab: Lab) -> None:
+    lab.added("c1", lab.guest(), vm="web")
+    answer = lab.add("c2", lab.guest("other"), vm="web")
+    assert answer.error == 102
+    assert "c1" in answer.result["msg"]
+    assert "web-eth0" in answer.result["msg"]
+    lab.require_clean(ports=1)
+
+
+def test_an_interface_whose_port_is_gone_may_be_taken(lab: Lab) -> None:
+    old, new = lab.guest("old"), lab.guest("new")
+    before = lab.added("c1", old, vm="web")
+    old.delete()  # the sandbox died, and nobody said DEL
+    wait_until(lambda: lab.holder("web-eth0") is None, "the attachment of a vanished guest is ended")
+    assert lab.added("c2", new, vm="web") == before
+    assert lab.delete("c1").exit_code == 0
+    assert lab.holder("web-eth0") == "c2"
+    lab.require_clean(ports=1)
+
+
+def test_an_operator_may_take_over_and_the_old_port_is_mute(lab: Lab) -> None:
+    old, new, peer = (lab.guest(name) for name in ("old", "new", "peer"))
+    address = lab.attach("web", old)
+    other = lab.attach("peer", peer).split("/")[0]
+    old.wait_ping(other)
+    epoch = lab.epoch("web-eth0")
+    with pytest.raises(Refused, match="held by") as refused:
+        lab.attach("web", new)
+    assert refused.value.code == 102
+    assert lab.attach("web", new, takeOver=True) == address
+    assert lab.epoch("web-eth0") == epoch + 1
+    assert not old.pings(other, wait=0.5), "the old port speaks beside the new one"
+    new.wait_ping(other)
+    speaking = lab.elements()["speaking"]
+    assert len(speaking) == 2, speaking
+
+
+def test_the_end_of_an_attachment_that_was_taken_over_frees_nothing(lab: Lab) -> None:
+    old, new = lab.guest("old"), lab.guest("new")
+    address, mac = lab.added("c1", old, vm="web")
+    assert lab.attach("web", new, takeOver=True) == address
+    assert lab.delete("c1").exit_code == 0
+    interface = lab.interface("web-eth0")
+    assert interface is not None
+    assert (str(interface.status.addresses[0]), interface.status.mac) == (address, mac)
+    assert interface.active_holder is not None
+    assert "new" in interface.active_holder.container_id
+    lab.require_clean(ports=1)
+
+
+def test_attach_repeats_with_the_same_link_and_refuses_another(lab: Lab) -> None:
+    guest, other = lab.guest(), lab.guest("other")
+    first = lab.attach("web", guest)
+    assert lab.attach("web", guest) == first
+    with pytest.raises(Refused) as refused:
+        lab.attach("web", other)
+    assert refused.value.code == 102
+    assert lab.ask("detach", vm="web") == {"detached": ["eth0"]}
+    assert lab.attach("web", other) == first

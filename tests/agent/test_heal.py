@@ -1,0 +1,142 @@
+"""What somebody else takes from the switch is back at the kernel's notification; what is not ours is left alone."""
+
+from collections.abc import Callable
+
+import pytest
+
+from homeport_netns_fixtures.netns import Namespace
+
+from .lab import Lab, flood, wait_until
+
+
+def pair(lab: Lab) -> tuple[Namespace, Namespace, str]:
+    """Two guests that reach each other; the second one's address."""
+    web, db = lab.guest("web"), lab.guest("db")
+    lab.added("c1", web, vm="web")
+    address = lab.added("c2", db, vm="db")[0].split("/")[0]
+    web.wait_ping(address)
+    return web, db, address
+
+
+def port_of(lab: Lab, vm: str) -> str:
+    return next(name for name, mark in lab.ports().items() if mark.interface.name == f"{vm}-eth0")
+
+
+def nft(*commands: str) -> Callable[[Lab], None]:
+    return lambda lab: lab.node.switch.nft("".join(f"{command}\n" for command in commands))
+
+
+def ip(command: str) -> Callable[[Lab], None]:
+    return lambda lab: lab.node.switch.ip(command.format(port=port_of(lab, "web")))
+
+
+def delete_element(lab: Lab) -> None:
+    lab.node.switch.nft(f"delete element bridge homeport ports {{ {port_of(lab, 'web')} }}\n")
+
+
+def delete_mac(lab: Lab) -> None:
+    interface = lab.interface("web-eth0")
+    assert interface is not None
+    key = f"{port_of(lab, 'web')} . {interface.status.mac}"
+    lab.node.switch.nft(f"delete element bridge homeport macs {{ {key} }}\n")
+
+
+def delete_rule(lab: Lab) -> None:
+    listed = lab.node.switch.run("nft", "-a", "list", "chain", "bridge", "homeport", "prerouting").stdout
+    handle = next(line.rpartition("handle ")[2] for line in listed.splitlines() if "drop" in line)
+    lab.node.switch.nft(f"delete rule bridge homeport prerouting handle {handle}\n")
+
+
+def add_stray_element(lab: Lab) -> None:
+    lab.node.switch.nft("add element bridge homeport trunks { hp0123456789ab }\n")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(ip("link delete {port}"), id="port deleted"),
+        pytest.param(ip("link delete hpi-lab"), id="bridge deleted"),
+        pytest.param(ip("link set {port} down"), id="port down"),
+        pytest.param(ip("link set {port} nomaster"), id="port off its bridge"),
+        pytest.param(ip("link set hpi-lab down"), id="bridge down"),
+        pytest.param(nft("flush ruleset"), id="ruleset flushed"),
+        pytest.param(nft("delete table bridge homeport"), id="table deleted"),
+        pytest.param(nft("flush set bridge homeport speaking"), id="set flushed"),
+        pytest.param(nft("flush chain bridge homeport forward"), id="chain flushed"),
+        pytest.param(delete_rule, id="rule deleted"),
+        pytest.param(delete_element, id="element deleted"),
+        pytest.param(delete_mac, id="mac element deleted"),
+        pytest.param(add_stray_element, id="stray element added"),
+    ],
+)
+def test_what_was_taken_is_back(lab: Lab, harm: Callable[[Lab], None]) -> None:
+    web, _, address = pair(lab)
+    ports, elements, rules = lab.ports(), lab.elements(), lab.rules()
+    links = {link["ifname"]: link.get("master") for link in lab.node.switch.show("link")}
+    harm(lab)
+
+    def healed() -> bool:
+        now = {link["ifname"]: link.get("master") for link in lab.node.switch.show("link")}
+        return (lab.ports(), lab.elements(), lab.rules(), now) == (ports, elements, rules, links)
+
+    wait_until(healed, "healed")
+    web.wait_ping(address)
+    assert lab.call("CHECK", "c1", web, vm="web").exit_code == 0
+
+
+def test_a_healed_nic_has_its_routes_again_and_no_others(lab: Lab) -> None:
+    lab.apply("routed", "10.79.0.0/24", gateway4="10.79.0.1", routes=[{"to": "192.0.2.0/24"}])
+    plain, chained = lab.guest("plain"), lab.guest("chained")
+    lab.added("c1", plain, network="routed")
+    annotations = {"homeport.dev/interfaces": '[{"interfaceName": "eth1", "network": "routed"}]'}
+    previous = {"cniVersion": "1.1.0", "interfaces": [], "ips": []}
+    runtime = {"io.kubernetes.cri.pod-annotations": annotations}
+    assert lab.add("c2", chained, network=None, prevResult=previous, runtimeConfig=runtime).exit_code == 0
+    before = [guest.show("-4", "route") for guest in (plain, chained)]
+    assert any(route["dst"] == "default" for route in before[0])
+    assert not any(route["dst"] == "default" for route in before[1])
+    made = set(lab.port_indexes().values())
+    for port in lab.ports():
+        lab.node.switch.ip(f"link delete {port}")
+    wait_until(lambda: len(set(lab.port_indexes().values()) - made) == 2, "both ports are new ones")
+    wait_until(lambda: [guest.show("-4", "route") for guest in (plain, chained)] == before, "routes are back")
+
+
+def test_a_guest_that_went_with_its_port_ends_its_attachment(lab: Lab) -> None:
+    web, _, _ = pair(lab)
+    web.delete()
+    wait_until(lambda: lab.holder("web-eth0") is None, "the vanished guest's attachment is ended")
+    assert lab.interface("web-eth0") is not None, "a VM keeps its Interface"
+    lab.require_clean(ports=1)
+
+
+def test_what_others_do_on_the_node_changes_nothing(lab: Lab) -> None:
+    web, _, address = pair(lab)
+    node = lab.node.namespace
+    with flood(web, address) as ping:
+        node.nft(
+            "add table inet theirs\nadd chain inet theirs f { type filter hook forward priority 0; policy drop; }\n"
+        )
+        node.nft("flush ruleset\n")
+        node.ip("link add other type bridge", "link delete other")
+        lab.node.switch.nft("add table bridge theirs\ndelete table bridge theirs\n")
+    assert ping.lost == 0 < ping.sent
+    lab.require_clean(ports=2)
+
+
+def test_a_restarted_agent_disturbs_no_guest(lab: Lab) -> None:
+    web, _, address = pair(lab)
+    with flood(web, address) as ping:
+        lab.restart()
+    assert ping.lost == 0 < ping.sent
+    lab.require_clean(ports=2)
+
+
+def test_a_foreign_link_in_the_switch_is_left_alone(lab: Lab) -> None:
+    switch = lab.node.switch
+    pair(lab)
+    switch.ip("link add theirs type veth peer name theirs2", "link set theirs master hpi-lab")
+    switch.ip(f"link delete {port_of(lab, 'web')}")
+    wait_until(lambda: len(lab.ports()) == 2, "healed")
+    assert "theirs" in switch.links()
+    switch.ip("link delete theirs")
