@@ -12,11 +12,13 @@ try finds out by itself whether the first had been applied.
 """
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from homeport_api.addresses import L2Domain
-from homeport_api.errors import Exhausted, HomeportError, Unavailable
+from homeport_api.errors import Exhausted, HomeportError, NotFound, Unavailable
 from homeport_ipam.transaction import Transaction
 from homeport_ipam.view import Reading, View
 from homeport_store import keys
@@ -31,6 +33,9 @@ ATTEMPTS = 256
 """Each failed attempt is somebody else's success, so only more rivals than this could use them up."""
 RELIST_AFTER = 4
 """Conflicts in a row after which the addresses are listed anew: the view learns of the taken one by one otherwise."""
+REST_SHARED = 1 / 60
+"""The part of the rest time during which releases share a lease. Each saves a round trip by it, and none rests longer
+than by that much. Longer, and a busy store would wake thousands of addresses in one revision."""
 
 
 class Committer:
@@ -39,22 +44,42 @@ class Committer:
     def __init__(self, store: Store, view: View, rest_seconds: float) -> None:
         self._store = store
         self._view = view
-        self._rest_seconds = rest_seconds
+        self._rest = _Rest(store, rest_seconds) if rest_seconds > 0 else None
 
     def run(self, planner: Planner[T]) -> T:
         """The answer of a plan that was applied, or that needed nothing. Raises the planner's refusal once it is
         confirmed; Unavailable when the store is out of reach or rivals never let go."""
-        return _Run(self._store, self._view, self._rest_seconds).until_settled(planner)
+        return _Run(self._store, self._view, self._rest).until_settled(planner)
+
+
+class _Rest:
+    """The lease that ends the rest of addresses, shared by those released within a short while. Thread-safe."""
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._lease = 0
+        self._good_until = 0.0
+
+    def lease(self, lost: int = 0) -> int:
+        """One with the whole rest time ahead. `lost` is one that the store turned out not to know."""
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._good_until or self._lease == lost:
+                shared = self._seconds * REST_SHARED
+                self._lease = self._store.lease(self._seconds + shared, keep_alive=False).id
+                self._good_until = now + shared
+            return self._lease
 
 
 class _Run:
     """One call's attempts. `_fresh` and `_listed` are what was read since the last transaction was tried."""
 
-    def __init__(self, store: Store, view: View, rest_seconds: float) -> None:
+    def __init__(self, store: Store, view: View, rest: _Rest | None) -> None:
         self._store = store
         self._view = view
-        self._rest_seconds = rest_seconds
-        self._lease = 0
+        self._rest = rest
         self._fresh: set[str] = set()
         self._listed: set[L2Domain] = set()
 
@@ -83,11 +108,18 @@ class _Run:
         raise Unavailable(f"the store's records changed under {conflicts} attempts in a row: try again")
 
     def _apply(self, transaction: Transaction) -> bool:
+        if self._rest is None or not transaction.rests:
+            return self._try(transaction, 0)
+        lease = self._rest.lease()
+        try:
+            return self._try(transaction, lease)
+        except NotFound:  # the store was restored from an older copy, or this machine slept for longer than the lease
+            return self._try(transaction, self._rest.lease(lost=lease))
+
+    def _try(self, transaction: Transaction, lease: int) -> bool:
         writes = transaction.writes
-        if transaction.rests and self._rest_seconds > 0:
-            if not self._lease:
-                self._lease = self._store.lease(self._rest_seconds, keep_alive=False).id
-            writes += tuple(Put(rest.key, rest.value, self._lease) for rest in transaction.rests)
+        if lease:
+            writes += tuple(Put(rest.key, rest.value, lease) for rest in transaction.rests)
         result = self._store.txn(transaction.preconditions, writes)
         if not result.applied:
             log.debug("conflict: revision=%d", result.revision)
