@@ -13,7 +13,7 @@ from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
 from homeport_api.validate_interface import interface_changes
-from homeport_api.validate_network import network_changes, same_domain
+from homeport_api.validate_network import network_changes, one_gateway, same_domain
 from homeport_api.virtualmachine import VirtualMachine, interfaces_of
 from homeport_api.wire import AnyObject
 
@@ -80,6 +80,8 @@ class _Plan:
         if other is not None:
             message = f"is the place of Network {other.name} already: two Networks cannot share an uplink and a VLAN"
             self._refuse(AlreadyExists, where, [FieldError("spec.l2NetworkConfig.vlanID", message)])
+        shared = one_gateway(wanted, self._networks.values())
+        self._refuse(Invalid, where, (FieldError(f"spec.{error.path}", error.message) for error in shared))
         new = Network(self._meta(old.meta if old else None, wanted.meta), wanted.spec)
         self._networks[new.name] = self._written[Network, new.name] = new
 

@@ -149,6 +149,30 @@ def same_domain(network: Network, others: Iterable[Network]) -> Network | None:
     return None
 
 
+def one_gateway(network: Network, others: Iterable[Network]) -> Iterator[FieldError]:
+    """A trunk shares the addresses of its native VLAN with another Network: neither may give the other's router to a
+    guest."""
+    for other in others:
+        if other.name == network.name or network.l2_domain is None or other.l2_domain != network.l2_domain:
+            continue
+        for name in ("gateway4", "gateway6"):
+            mine, theirs = getattr(network.spec, name), getattr(other.spec, name)
+            if mine == theirs:
+                continue
+            if theirs is not None and _gives(network, theirs):
+                yield FieldError(
+                    name,
+                    f"is {_shown(mine)}, and Network {other.name} on the same VLAN has {theirs}, which these pools "
+                    f"would give to a guest: set {theirs} here too, or exclude it",
+                )
+            if mine is not None and _gives(other, mine):
+                yield FieldError(
+                    name,
+                    f"{mine} is in the pools of Network {other.name} on the same VLAN, which would give it to a guest: "
+                    "set or exclude it there first",
+                )
+
+
 def network_changes(old: Network, new: Network) -> tuple[FieldError, ...]:
     """What may not change once a Network exists: where its frames go."""
     pairs = (
@@ -192,6 +216,16 @@ def _gateway(name: str, gateway: IpAddress, ipam: Ipam) -> Iterator[FieldError]:
 
 def _inside(span: AddressRange, cidr: IpNetwork) -> bool:
     return span.first in cidr and span.last in cidr
+
+
+def _gives(network: Network, address: IpAddress) -> bool:
+    """Whether the pools hold the address, the Network's own gateway aside."""
+    return any(
+        address in pool.cidr
+        and (not pool.ranges or any(address in span for span in pool.ranges))
+        and not any(address in span for span in pool.exclude)
+        for pool in network.spec.ipam.pools
+    )
 
 
 def _trunk_text(trunk: Trunk | None) -> str | None:

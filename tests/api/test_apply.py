@@ -143,6 +143,40 @@ def test_two_new_networks_in_one_place_are_refused() -> None:
         plan(EMPTY, f"{BLUE}\n---\n{BLUE.replace('name: blue', 'name: green')}")
 
 
+LAN = """
+kind: Network
+metadata: {name: lan}
+spec:
+  nodeInterfaceMatcher: {interfaceName: bond0}
+  l2NetworkConfig: {vlanID: 10}
+  gateway4: 10.0.0.1
+  ipam: {pools: [{cidr: 10.0.0.0/24}]}
+"""
+TRUNK = """
+kind: Network
+metadata: {name: trunk}
+spec:
+  nodeInterfaceMatcher: {interfaceName: bond0}
+  l2NetworkConfig: {trunk: {vlans: [20], nativeVLAN: 10}}
+"""
+
+
+def test_a_trunk_never_gives_the_router_of_its_native_vlan_to_a_guest() -> None:
+    pools = TRUNK + "  ipam: {pools: [{cidr: 10.0.0.0/24}]}\n"
+    with pytest.raises(Invalid, match=r"Network trunk spec\.gateway4: is absent, and Network lan .* has 10\.0\.0\.1"):
+        plan(EMPTY, f"{LAN}---{pools}")
+    with pytest.raises(Invalid, match=r"Network lan spec\.gateway4: 10\.0\.0\.1 is in the pools of Network trunk"):
+        plan(after(EMPTY, pools), LAN)
+    for lawful in (
+        TRUNK,
+        pools + "  gateway4: 10.0.0.1\n",
+        TRUNK + "  ipam: {pools: [{cidr: 10.0.0.0/24, exclude: [10.0.0.1]}]}\n",
+        TRUNK + "  ipam: {pools: [{cidr: 10.0.0.0/24, ranges: [{start: 10.0.0.9, end: 10.0.0.20}]}]}\n",
+        pools.replace("nativeVLAN: 10", "nativeVLAN: 11"),
+    ):
+        assert len(plan(EMPTY, f"{LAN}---{lawful}")) == 2
+
+
 def test_addresses_of_a_held_interface_stay() -> None:
     interface = WITH_WEB.interfaces[WEB_ETH0]
     held = replace(interface, status=replace(interface.status, holders=(Holder("n1", "boot", "c1", "eth0"),)))
