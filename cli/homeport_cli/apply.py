@@ -6,17 +6,18 @@ from uuid import uuid4
 import click
 
 from homeport_api.apply import Outcome, Step, World, plan_apply
-from homeport_api.errors import AlreadyExists, HomeportError
+from homeport_api.errors import AddressOwned, AlreadyExists, HomeportError
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.manifest import read_manifest
 from homeport_api.network import Network
 from homeport_api.validate_interface import interface_not_enforced
 from homeport_api.validate_network import not_enforced, same_domain
 from homeport_api.virtualmachine import VirtualMachine
-from homeport_api.wire import AnyObject
+from homeport_api.wire import OWNER, AnyObject
 from homeport_cli.documents import read_documents
 from homeport_cli.options import common_options, pass_session
 from homeport_cli.session import Session
+from homeport_store import keys
 
 
 @click.command("apply")
@@ -40,7 +41,11 @@ def apply(session: Session, names: tuple[str, ...]) -> None:
     manifest = read_manifest(read_documents(names, sys.stdin), session.settings.namespace)
     for warning in manifest.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    steps = plan_apply(_world(session, manifest.objects), manifest.objects, session.clock(), lambda: str(uuid4()))
+    world = _world(session, manifest.objects)
+    steps = plan_apply(world, manifest.objects, session.clock(), lambda: str(uuid4()))
+    for step in steps:
+        if isinstance(step.value, Network):
+            _refuse_owned_gateways(session, step.value, world.networks.get(step.value.name))
     done = 0
     try:
         for step in steps:
@@ -76,6 +81,21 @@ def _take(session: Session, step: Step) -> None:
             _save_network(session, step.value)
         case VirtualMachine() if step.outcome is not Outcome.UNCHANGED:
             session.objects.machines.save(step.value)
+
+
+def _refuse_owned_gateways(session: Session, network: Network, old: Network | None) -> None:
+    """A new gateway that a guest owns would be told to all others as the way out."""
+    known = (old.spec.gateway4, old.spec.gateway6) if old else ()
+    for gateway in (network.spec.gateway4, network.spec.gateway6):
+        if gateway is None or gateway in known or network.l2_domain is None:
+            continue
+        record = session.store.get(keys.address(network.l2_domain, gateway))
+        if record is not None:
+            owner = OWNER.loads(record.value).interface
+            raise AddressOwned(
+                f"Network {network.name}: gateway {gateway} is the address of Interface {owner}: release it there "
+                f"(homeport ipam release {gateway}), or name another gateway"
+            )
 
 
 def _save_network(session: Session, network: Network) -> None:

@@ -120,6 +120,20 @@ def test_a_reservation_owns_its_address_at_once_and_nobody_else_can(cli: Cli) ->
     assert "default/one" in second.stderr
 
 
+def test_a_guests_address_does_not_become_the_gateway(cli: Cli) -> None:
+    reservation = (
+        "{apiVersion: homeport.dev/v1, kind: Interface, metadata: {name: web}, "
+        "spec: {networkName: lab, ipAddresses: [10.77.0.9]}}"
+    )
+    cli("apply", "-f", "-", stdin=f"{NETWORK}---\n{reservation}")
+    result = cli("apply", "-f", "-", stdin=NETWORK.replace("type: L2", "type: L2, gateway4: 10.77.0.9"))
+    assert result.exit_code == 5
+    assert "gateway 10.77.0.9 is the address of Interface default/web" in result.stderr
+    assert cli.objects.networks.get("lab").spec.gateway4 is None
+    free = NETWORK.replace("type: L2", "type: L2, gateway4: 10.77.0.1")
+    assert [cli("apply", "-f", "-", stdin=free).exit_code for _ in range(2)] == [0, 0]
+
+
 def test_a_virtual_machine_makes_its_interfaces_in_its_namespace(cli: Cli) -> None:
     result = cli("-n", "shop", "apply", "-f", "-", stdin=f"{NETWORK}---\n{WEB}")
     assert result.stdout.splitlines() == [
