@@ -1,6 +1,7 @@
 """`delete`: objects go when nothing uses them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
@@ -53,14 +54,10 @@ def _delete(session: Session, kind: AnyKind, name: str) -> None:
 
 
 def _delete_network(session: Session, network: Network) -> None:
-    """Refused while an Interface names it. One that is attached in this very moment is caught by the transaction: its
-    address stands in the Network's L2 domain, unless a trunk shares that."""
+    """Refused while an Interface names it. One that is attached in this very moment is caught by the transaction where
+    its address stands in a domain of the Network's own; any other is looked for again, and the Network put back."""
     objects = session.objects
-    users = objects.interfaces_on(network.name)
-    if users:
-        names = ", ".join(str(interface.key) for interface in users[:SHOWN])
-        more = f" and {len(users) - SHOWN} more" if len(users) > SHOWN else ""
-        raise InUse(f"Network {network.name} is in use by Interface {names}{more}: delete those first")
+    _require_unused(session, network)
     conditions: list[Unchanged | PrefixEmpty] = [objects.networks.unchanged(network)]
     domain = network.l2_domain
     shared = [other for other in objects.networks.list() if other.l2_domain == domain and other.name != network.name]
@@ -72,6 +69,19 @@ def _delete_network(session: Session, network: Network) -> None:
             f"Network {network.name} was changed meanwhile, or addresses of it have owners: look with `homeport ipam "
             "show` and `homeport ipam fsck`, then try again"
         )
+    try:
+        _require_unused(session, network)
+    except InUse:
+        objects.networks.save(replace(network, meta=replace(network.meta, revision=0)))
+        raise
+
+
+def _require_unused(session: Session, network: Network) -> None:
+    users = session.objects.interfaces_on(network.name)
+    if users:
+        names = ", ".join(str(interface.key) for interface in users[:SHOWN])
+        more = f" and {len(users) - SHOWN} more" if len(users) > SHOWN else ""
+        raise InUse(f"Network {network.name} is in use by Interface {names}{more}: delete those first")
 
 
 def _reports(session: Session, network: str) -> list[str]:

@@ -1,9 +1,16 @@
 """`delete`: what is used stays, and a VM's Interfaces outlive it."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from homeport_api.attachment import AttachmentKey, AttachRequest, Identity, NicRequest, Source
-from homeport_api.interface import InterfaceKey
+from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
+from homeport_api.meta import ObjectMeta
+from homeport_api.wire import INTERFACE
+from homeport_store import keys
+from homeport_store.memory import MemoryStore
+from homeport_store.protocol import Delete, PrefixEmpty, Put, TxnResult, Unchanged
 
 from .harness import NETWORK, WEB, Cli
 
@@ -32,6 +39,31 @@ def test_a_network_in_use_stays(lab: Cli) -> None:
     lab("delete", "interface", "web-eth0")
     assert lab("delete", "net", "lab").stdout == "network/lab deleted\n"
     assert lab("delete", "net", "lab").exit_code == 3
+
+
+class Raced(MemoryStore):
+    """A store in which somebody else writes one key just before the first transaction."""
+
+    late: tuple[str, bytes] | None = None
+
+    def txn(self, preconditions: Sequence[Unchanged | PrefixEmpty], writes: Sequence[Put | Delete]) -> TxnResult:
+        if self.late is not None:
+            (key, value), self.late = self.late, None
+            super().put_if(key, value, 0)
+        return super().txn(preconditions, writes)
+
+
+def test_a_network_that_is_joined_in_this_very_moment_stays(cli: Cli) -> None:
+    """One without pools: no address key stands in the deletion's way."""
+    raced = cli.store = Raced()
+    cli("apply", "-f", "-", stdin="{apiVersion: homeport.dev/v1, kind: Network, metadata: {name: lab}, spec: {}}")
+    uid = cli.objects.networks.get("lab").meta.uid
+    joined = Interface(ObjectMeta("web-eth0", "default", "u1"), InterfaceSpec("lab"))
+    raced.late = (keys.interface(WEB_ETH0), INTERFACE.stored.dumps(joined))
+    result = cli("delete", "net", "lab")
+    assert result.exit_code == 5
+    assert "in use by Interface default/web-eth0" in result.stderr
+    assert cli.objects.networks.get("lab").meta.uid == uid
 
 
 def test_a_held_interface_stays(lab: Cli) -> None:
