@@ -47,6 +47,8 @@ def play(narrator: Narrator, examples: Path) -> None:
     with ExitStack() as stack:
         world = stack.enter_context(build("alpha"))
         node = world.node("alpha")
+        elsewhere = vlans.Elsewhere(examples, world.directory)
+        stack.callback(elsewhere.close)
         stack.push(_tell_log(node.agent))
         story = Story(Scene(narrator, world, node, examples), stack)
         story.start_node()
@@ -54,7 +56,7 @@ def play(narrator: Narrator, examples: Path) -> None:
         story.boot_machines()
         story.kill_and_restart()
         story.delete_and_recreate()
-        vlans.tell(narrator, examples)
+        elsewhere.tell(narrator, examples)
         story.run_containers()
         narrator.step("The end")
         narrator.say("Guests, container, agent, etcd and namespaces are taken down.")

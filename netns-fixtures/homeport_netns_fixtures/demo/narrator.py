@@ -14,17 +14,12 @@ WIDTH = 100
 class Narrator:
     """Remembers the step that is being told, so that a failure can name it."""
 
-    def __init__(self, out: TextIO = sys.stdout, first: int = 1) -> None:
+    def __init__(self, out: TextIO = sys.stdout) -> None:
         self.title = "the preparations"
         self._out = out
-        self._next = first
+        self._next = 1
         self._colours = out.isatty() and "NO_COLOR" not in os.environ
         self._began = time.monotonic()
-
-    @property
-    def number(self) -> int:
-        """Of the step that is being told; 0 before the first."""
-        return self._next - 1
 
     def step(self, title: str) -> None:
         self.title = f"step {self._next} ({title})"

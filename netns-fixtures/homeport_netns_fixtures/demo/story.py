@@ -15,6 +15,7 @@ from homeport_netns_fixtures.containerd import Containerd
 from homeport_netns_fixtures.cri import Sandbox
 from homeport_netns_fixtures.demo.scene import NotAsTold, Place, Scene
 from homeport_netns_fixtures.guest import Guest, Nic, open_tap
+from homeport_netns_fixtures.netns import Namespace
 
 NETWORK = "lab"
 WIRED = "office"
@@ -142,7 +143,7 @@ class Story:
             sandbox = Sandbox("shop", f"uid-{round_}", annotations={"homeport.dev/interfaces": annotation})
             sandbox_id = runtime.cri.run_pod_sandbox(sandbox)
             namespace = runtime.sandbox_namespace(sandbox_id)
-            place = _place_of_link(namespace.show("address", "show", "dev", "eth1"))
+            place = _place_of_link(namespace, "eth1")
             self._narrator.output(f"sandbox {sandbox_id[:12]}   eth1   {'   '.join(place)}")
             if outside is not None:
                 scene.require(
@@ -218,7 +219,10 @@ def _chain(directory: Path, run_dir: Path) -> list[Mapping[str, Any]]:
     return [{"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}, ours]
 
 
-def _place_of_link(shown: list[dict[str, Any]]) -> tuple[str, ...]:
+def _place_of_link(namespace: Namespace, name: str) -> tuple[str, ...]:
     """Addresses and MAC of a link in a container, without the link-local one that the kernel adds."""
-    addresses = (f"{a['local']}/{a['prefixlen']}" for a in shown[0]["addr_info"] if a["scope"] == "global")
-    return (*addresses, f"MAC {shown[0]['address']}")
+    link = next((each for each in namespace.show("address") if each["ifname"] == name), None)
+    if link is None:
+        raise NotAsTold(f"the container has no link {name}")
+    addresses = (f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global")
+    return (*addresses, f"MAC {link['address']}")
