@@ -1,0 +1,35 @@
+"""One world for all tests of the kernel tier."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homeport_netns_fixtures import topology
+from homeport_netns_fixtures.etcd import etcd_member
+from homeport_netns_fixtures.topology import NodeSpec
+
+from .lan import Lan, timed
+
+NETWORKS = Path(__file__).with_name("networks.yaml")
+
+
+@pytest.fixture(scope="session")
+def lan(vlan_kernel: None) -> Iterator[Lan]:
+    with contextlib.ExitStack() as stack:
+        etcd = stack.enter_context(etcd_member())
+        world = stack.enter_context(topology.build(NodeSpec("a", bond=True), NodeSpec("b", bond=True), etcd=etcd))
+        made = Lan(world, etcd)
+        with timed("start of both agents"):
+            for node in world.nodes:
+                node.agent.start()
+                made.install(node)
+            for node in world.nodes:
+                node.agent.wait_ready(120)
+        with timed("apply of four Networks"):
+            made.homeport(made.a, "apply", "-f", str(NETWORKS))
+        with timed("attach of nine guests"):
+            for node in world.nodes:
+                made.populate(node)
+        yield made
