@@ -138,7 +138,7 @@ def _ethernet(to: bytes, source: bytes, vlan: VlanId | None, kind: int, body: by
 
 def _checksum(data: bytes) -> int:
     """RFC 1071; the data has an even length here."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
