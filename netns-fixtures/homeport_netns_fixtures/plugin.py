@@ -142,7 +142,7 @@ def topology() -> Iterator[WorldBuilder]:
         yield build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vlan_kernel() -> None:
     """A kernel with bridge VLAN filtering and bridge conntrack: asking for it is all that a test does."""
     capability.require(capability.kernel_lacks())
@@ -224,7 +224,7 @@ def cni_plugins() -> Path:
 
 @pytest.fixture
 def new_cni_plugins() -> Path:
-    """The same of a later version, which passes GC and STATUS on to the plugin that gives the addresses."""
+    """The same of a later version, which passes STATUS on to the plugin that gives the addresses."""
     directory = programs.find_new_cni_plugins()
     capability.require(None if directory else "no newer CNI plugins: `make setup` builds them")
     assert directory is not None

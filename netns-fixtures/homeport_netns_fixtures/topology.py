@@ -112,7 +112,9 @@ class Node:
         settings = {"HOMEPORT_RUN_DIR": os.fspath(self.run_dir), "HOMEPORT_DATA_DIR": os.fspath(self.data_dir)}
         settings["HOMEPORT_NODE"] = self.name
         command = (sys.executable, "-m", "homeport_cli", *arguments)
-        return self.namespace.run(*command, stdin=stdin, check=check, env=os.environ | settings | dict(env or {}))
+        # Where Python is emulated its start alone takes many seconds.
+        environment = os.environ | settings | dict(env or {})
+        return self.namespace.run(*command, stdin=stdin, check=check, timeout=120, env=environment)
 
     def power_off(self) -> None:
         """As if the plug were pulled: agent, its etcd and guests end at once, all links they had are gone, what is on
