@@ -38,7 +38,7 @@ from homeport_agent.settle import Settler
 from homeport_agent.steps import Hook
 from homeport_agent.sweeper import Sweeper
 from homeport_agent.switch import Switch
-from homeport_api.errors import Unavailable
+from homeport_api.errors import HomeportError, Unavailable
 from homeport_api.interface import InterfaceKey
 from homeport_api.network import Network
 from homeport_api.node import NodeRecord
@@ -79,7 +79,10 @@ class Agent:
             self._store, self._view, options.cluster_name, options.rest, time.time, SystemRandom()
         )
         self._follower = Follower(self._store, keys.PREFIX, self._feed)
-        self._settler = Settler(self._journal, self._locks, self._allocator.end, self._store_up, hook)
+        self._remains = Remains(options.node_name, self.boot_id, self._store, self._journal, self._locks)
+        self._settler = Settler(
+            self._journal, self._locks, self._allocator.end, self._store_up, self._remains.end_unanswered, hook
+        )
         self._heartbeat = Heartbeat(
             self._store,
             NodeRecord(options.node_name, self.machine_id, self.boot_id, time.time()),
@@ -101,10 +104,7 @@ class Agent:
         options = self._options
         if self._etcd is not None:
             self._etcd.start()
-        try:
-            self._heartbeat.register()
-        except Unavailable as error:
-            log.warning("started without the store error=%s", error)
+        registered = self._register()
         self._heartbeat.start()
         self._switch = Switch(options.switch_namespace, self._networks)
         self._switch.start()
@@ -125,9 +125,6 @@ class Agent:
         )
         self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach_held)
         self._events = Events(self._switch, self._kernel_changed)
-        self._remains = Remains(
-            options.node_name, self.boot_id, self._store, self._view, self._journal, self._allocator, self._locks
-        )
         self._reporter = Reporter(options.node_name, self._store, self._switch, self._networks)
         self._sweeper = Sweeper(options.node_name, self._store, self._allocator, time.time)
         self._replayer = Replayer(
@@ -141,11 +138,13 @@ class Agent:
             self._healer.wake,
         )
         self._follower.start()
-        if not self._follower.synced.wait(FIRST_STATE):
+        if not (registered and self._follower.synced.wait(FIRST_STATE)):
             log.warning("no state from the store yet: what runs is left as it is, and DEL works")
         self._events.start()
-        self._replayer.start()
-        self._remains.end_unanswered()
+        self._replayer.start(store_up=registered)
+        self._remains.end_of_before()
+        if self._follower.synced.is_set():
+            self._end_unanswered()
         self._healer.run()
         self._healer.start()
         self._settler.start()
@@ -176,6 +175,20 @@ class Agent:
         self._healer.wake()  # the store may have had news since the look above, and nobody was told
         self._reporter.wake()
         log.info("ready node=%s boot_id=%s socket=%s", options.node_name, self.boot_id, options.socket_path)
+
+    def _register(self) -> bool:
+        try:
+            self._heartbeat.register()
+        except Unavailable as error:
+            log.warning("started without the store error=%s", error)
+            return False
+        return True
+
+    def _end_unanswered(self) -> None:
+        try:
+            self._remains.end_unanswered()
+        except HomeportError as error:
+            log.warning("remains are looked for later error=%s", error)
 
     def stop(self) -> None:
         """In the order that leaves nothing half done: no new request, then the threads, then the store."""

@@ -130,7 +130,8 @@ class Attacher:
             return self._allocator.attach(request)
         except Unavailable:
             if self._journal.find(request.key) is None:
-                self._give_up(request.key, ())
+                self._journal.ended(Attachment(request.key, Source.CNI, "", ()), self._clock(), GAVE_UP)
+                self._settler.wake()
             raise
 
     def _give_way(self, key: AttachmentKey, nics: Sequence[AttachedNic], before: Collection[str]) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from homeport_agent.placement import Place
+from homeport_agent.ports import Port
 from homeport_agent.switch import Switch
 from homeport_api.errors import HomeportError
 from homeport_dataplane import links, marks, vlan
@@ -75,13 +76,20 @@ class Events:
     def _link_differs(self, place: Place, link: links.Link) -> bool:
         port = self._switch.opened().get(link.name)
         if port is not None:
-            return (
-                link.mark is None or not link.up or not self._is_on(place, link, self._switch.bridge_of(port.placement))
-            )
+            return self._port_differs(place, link, port) and self._still_differs(place, link, port)
         if place is Place.HOST and (self._switch.uses(link.name) or self._sub_interface(link)):
             self._switch.forget(link.name)
             return True
         return place is Place.SWITCH and self._switch.owns(link.name) and not link.up
+
+    def _port_differs(self, place: Place, link: links.Link, port: Port) -> bool:
+        return link.mark is None or not link.up or not self._is_on(place, link, self._switch.bridge_of(port.placement))
+
+    def _still_differs(self, place: Place, link: links.Link, port: Port) -> bool:
+        """An event may be read late, and then tells of a port as it was while it was made. One that is gone by now has
+        an event of its own."""
+        now = links.find_link(self._switch.side(place).namespace, link.name)
+        return now is not None and self._port_differs(place, now, port)
 
     def _is_on(self, place: Place, link: links.Link, bridge: str) -> bool:
         if link.master is None:

@@ -13,9 +13,7 @@ from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_api import wire
 from homeport_api.attachment import Attachment
-from homeport_api.errors import HomeportError
-from homeport_ipam.allocator import Allocator
-from homeport_ipam.view import View
+from homeport_api.errors import BadInput
 from homeport_store import keys
 from homeport_store.protocol import Store
 
@@ -23,44 +21,49 @@ log = logging.getLogger(__name__)
 
 
 class Remains:
-    """For the start of an agent, when no request is served yet."""
+    """For the start of an agent, or for when its store answers at last."""
 
     def __init__(
         self,
         node: str,
         boot_id: str,
         store: Store,
-        view: View,
         journal: Journal,
-        allocator: Allocator,
         locks: KeyedLocks,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._node = node
         self._boot_id = boot_id
         self._store = store
-        self._view = view
         self._journal = journal
-        self._allocator = allocator
         self._locks = locks
         self._clock = clock
+        self._looked = False
 
-    def end_unanswered(self) -> None:
-        """The store being away leaves this to the next start; nothing waits for it."""
+    def end_of_before(self) -> None:
+        """What the journal still has of an earlier boot. Needs no store."""
         for entry in self._journal.live():
             if entry.attachment.boot_id != self._boot_id:
                 self._journal.ended(entry.attachment, self._clock(), "the node restarted")
-        try:
-            attachments = self._stored()
-        except HomeportError as error:
-            log.warning("remains not looked for error=%s", error)
+
+    def end_unanswered(self) -> None:
+        """What the store has and the journal has not. Does its work once; raises Unavailable until the store answers.
+        Safe beside ADD and DEL: an ADD that is under way holds its lock."""
+        if self._looked:
             return
-        for attachment in attachments:
-            if self._journal.find(attachment.key) is None:
-                reason = "its ADD never answered" if attachment.boot_id == self._boot_id else "the node restarted"
-                log.warning("ended a remain key=%s reason=%s", attachment.key, reason)
-                self._journal.ended(attachment, self._clock(), reason)
+        for attachment in self._stored():
+            with self._locks.hold(attachment.key):
+                if self._journal.find(attachment.key) is None:
+                    reason = "its ADD never answered" if attachment.boot_id == self._boot_id else "the node restarted"
+                    log.warning("ended a remain key=%s reason=%s", attachment.key, reason)
+                    self._journal.ended(attachment, self._clock(), reason)
+        self._looked = True
 
     def _stored(self) -> list[Attachment]:
-        prefix = keys.attachments_on(self._node)
-        return [wire.ATTACHMENT.loads(record.value, record.mod_revision) for record in self._store.list(prefix).records]
+        found: list[Attachment] = []
+        for record in self._store.list(keys.attachments_on(self._node)).records:
+            try:
+                found.append(wire.ATTACHMENT.loads(record.value, record.mod_revision))
+            except BadInput as error:
+                log.warning("left alone key=%s error=%s: `homeport ipam fsck` explains it", record.key, error)
+        return found

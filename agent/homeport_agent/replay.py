@@ -60,10 +60,10 @@ class Replayer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replay", daemon=True)
 
-    def start(self) -> None:
+    def start(self, *, store_up: bool) -> None:
         """Withholds new addresses at once where the store is not the one that was seen, or cannot be asked."""
         try:
-            reason = self._why_replaced()
+            reason = self._why_replaced() if store_up else "the store has not answered since the start"
         except HomeportError as error:
             reason = f"the store has not been compared yet ({error})"
         self._allocator.withhold_new(reason)

@@ -23,16 +23,21 @@ Epochs = Mapping[InterfaceKey, int]
 End = Callable[[AttachmentKey, str, Epochs | None], object]
 """Ends the holders of exactly this attachment, as of these epochs, in the store; repeatable. Raises Unavailable."""
 StoreUp = Callable[[], bool]
+Prepare = Callable[[], None]
+"""Finds what else has to be told, and puts it into the journal; repeatable. Raises Unavailable."""
 
 
 class Settler:
     """`start` begins to work off what the journal holds; entries come by `settle`."""
 
-    def __init__(self, journal: Journal, locks: KeyedLocks, end: End, store_up: StoreUp, hook: Hook) -> None:
+    def __init__(
+        self, journal: Journal, locks: KeyedLocks, end: End, store_up: StoreUp, prepare: Prepare, hook: Hook
+    ) -> None:
         self._journal = journal
         self._locks = locks
         self._end = end
         self._store_up = store_up
+        self._prepare = prepare
         self._hook = hook
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -82,20 +87,23 @@ class Settler:
 
     def _work_off(self) -> bool:
         """True when nothing is pending any more."""
-        for entry in self._journal.pending():
-            key = entry.attachment.key
-            try:
-                with self._locks.hold(key):
-                    now = self._journal.find(key)
-                    if now is not None and now.ended is not None:
-                        self._settle(now)
-            except HomeportError as error:
-                log.info("end not settled yet key=%s error=%s", key, error)
-                return False
-            except Exception:
-                log.exception("end not settled yet, for a reason nobody foresaw key=%s", key)
-                return False
+        try:
+            self._prepare()
+            for entry in self._journal.pending():
+                self._settle_pending(entry.attachment.key)
+        except HomeportError as error:
+            log.info("ends not settled yet error=%s", error)
+            return False
+        except Exception:
+            log.exception("ends not settled yet, for a reason nobody foresaw")
+            return False
         return True
+
+    def _settle_pending(self, key: AttachmentKey) -> None:
+        with self._locks.hold(key):
+            now = self._journal.find(key)
+            if now is not None and now.ended is not None:
+                self._settle(now)
 
     def wake(self) -> None:
         """The store answers again: try at once."""

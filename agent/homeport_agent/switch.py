@@ -244,19 +244,21 @@ class Switch:
         for name in names:
             with self._lock:
                 port = self._known.get(name)
+                muted = port is not None and name not in self._open
             try:
+                if not muted:
+                    self.mute([name])
                 self._unplug(name, port)
             finally:
                 with self._lock:
                     self._known.pop(name, None)
+                self._discarded.set()  # not before: the kernel's word of a port that is still known wakes the healer
 
     def _unplug(self, name: str, port: Port | None) -> None:
-        self.mute([name])
         side = self._side_of(name, port)
         link = links.find_link(side.namespace, name)
         if link is not None and (link.kind != "tun" or not self._returned(side, name)):
             links.discard(side.namespace, name)
-            self._discarded.set()
         if port is not None:
             side.nft.apply(render(guards.remove(guarded(port), side.table)))
             if port.placement.uplink is not None:

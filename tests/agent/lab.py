@@ -141,6 +141,14 @@ class Lab:
         if self._store is not None:
             self._store.close()
 
+    def metric(self, name: str) -> float:
+        _, text = self.node.agent.http_get("/metrics")
+        return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+    def pending(self) -> int:
+        """Attachments that ended and that the store does not know of yet."""
+        return int(self.metric("homeport_ended_attachments_pending"))
+
     # What is in the store
 
     @property
