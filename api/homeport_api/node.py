@@ -8,8 +8,8 @@ from homeport_api.meta import Condition
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
     """Stored under nodes/… on a lease, so its absence is a missing heartbeat. A name is taken by the first
-    `machine_id` that comes with it; a new `boot_id` means that none of the node's links of before exists. `generation` is the
-    store's generation into which the node has told all that it has attached."""
+    `machine_id` that comes with it; a new `boot_id` means that none of the node's links of before exists.
+    `generation` is the store's generation into which the node has told all that it has attached."""
 
     name: str
     machine_id: str
