@@ -12,7 +12,8 @@ from homeport_api.interface import InterfaceKey
 
 PORT_PREFIX = "hp"
 _UPLINK_BRIDGE, _ISOLATED_BRIDGE, UPLINK_PREFIX = "hpb", "hpi", "hpu"
-OWN_PREFIXES = (_UPLINK_BRIDGE, _ISOLATED_BRIDGE, UPLINK_PREFIX)
+OWN_PREFIXES = tuple(f"{kind}{end}" for kind in (_UPLINK_BRIDGE, _ISOLATED_BRIDGE, UPLINK_PREFIX) for end in "-=")
+"""What names of bridges and uplinks begin with. With the separator: a port's name goes on with any hex digit."""
 """What bridges and uplinks of ours are called in the switch."""
 _NAME_LENGTH = 15
 _OWNER = "homeport"

@@ -8,6 +8,7 @@ from homeport_api.addresses import MacDomain
 from homeport_api.interface import InterfaceKey
 from homeport_dataplane.marks import (
     DISCARDED,
+    OWN_PREFIXES,
     PortMark,
     bridge_mac,
     bridge_name,
@@ -81,3 +82,14 @@ def test_macs_are_unicast_and_local(uid: str, epoch: int) -> None:
         assert int(mac[:2], 16) & 0b11 == 0b10
     assert port_name(uid, epoch) != port_name(uid, epoch + 1)
     assert port_mac(uid, epoch) != port_mac(uid, epoch + 1)
+
+
+@given(st.integers(min_value=0, max_value=2**31).map(str), st.integers(min_value=1, max_value=99))
+def test_no_port_is_taken_for_a_bridge_or_an_uplink(uid: str, epoch: int) -> None:
+    assert not port_name(uid, epoch).startswith(OWN_PREFIXES)
+
+
+@given(_LINK)
+def test_bridges_and_uplinks_are_told_by_their_beginning(uplink: str) -> None:
+    for name in (bridge_name(MacDomain(uplink)), bridge_name(MacDomain(f":{uplink}")), uplink_name(uplink)):
+        assert name.startswith(OWN_PREFIXES)
