@@ -16,6 +16,8 @@ OURS = "homeport.dev/interfaces"
 GKE = "networking.gke.io/interfaces"
 MAX_ENTRIES = 24
 """What one transaction of the store carries."""
+MAX_KEYS = 16
+"""More keys than this in an entry are not looked at one by one."""
 _FIELDS = ("interfaceName", "network", "interface")
 
 
@@ -62,6 +64,9 @@ def _parse_one(annotation: str, text: str) -> tuple[Entry, ...]:
 def _entry(item: object, at: str, errors: list[FieldError]) -> Entry:
     if not isinstance(item, dict):
         errors.append(FieldError(at, "must be an object"))
+        return Entry("")
+    if len(item) > MAX_KEYS:
+        errors.append(FieldError(at, f"has {len(item)} keys; it may have {', '.join(_FIELDS)}"))
         return Entry("")
     values: dict[str, str] = {}
     for key, value in item.items():

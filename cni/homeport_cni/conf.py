@@ -42,6 +42,8 @@ _SPEC_KEYS = frozenset(
 _ARGS_KEYS = frozenset(("namespace", "vm", "interface", "ips", "mac"))
 MAX_TEXT = 253
 """As long as the longest name of a Kubernetes object."""
+MAX_NAMED = 16
+"""Unknown keys of one object that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +192,15 @@ class _Reader:
         return value
 
     def warn_unknown(self, known: frozenset[str]) -> None:
-        for key in self.document.keys() - known:
-            near = difflib.get_close_matches(key, known, 1)
-            self.warnings.append(f"{self.path}{key}: unknown key" + (f"; {near[0]!r} is meant?" if near else ""))
+        """A pod's author may have written the keys (`args.cni`), so neither time nor the log follows their number."""
+        unknown = sorted(self.document.keys() - known)
+        for key in unknown[:MAX_NAMED]:
+            near = difflib.get_close_matches(key[:MAX_TEXT], known, 1)
+            self.warnings.append(
+                f"{self.path}{key[:MAX_TEXT]}: unknown key" + (f"; {near[0]!r} is meant?" if near else "")
+            )
+        if len(unknown) > MAX_NAMED:
+            self.warnings.append(f"{self.path}*: {len(unknown) - MAX_NAMED} more unknown keys")
 
 
 def _asked(reader: _Reader, source: str) -> Asked:

@@ -27,6 +27,9 @@ from homeport_api.errors import (
 )
 from homeport_cni.versions import NEWEST, SUPPORTED
 
+MAX_MSG = 1 << 14
+"""Characters of a message, most of which nobody reads."""
+
 
 class Code(IntEnum):
     """What a runtime reads. Each of ours is explained in the manual by this name."""
@@ -112,7 +115,7 @@ def render(error: BaseException, cni_version: str = NEWEST) -> bytes:
     if not isinstance(error, HomeportError):
         msg, details = "internal error; the agent's log has the whole of it", type(error).__name__
     else:
-        msg, details = str(error), ""
+        msg, details = _cut(str(error)), ""
     document: dict[str, object] = {
         "cniVersion": cni_version if cni_version in SUPPORTED else NEWEST,
         "code": int(code),
@@ -121,6 +124,11 @@ def render(error: BaseException, cni_version: str = NEWEST) -> bytes:
     if details:
         document["details"] = details
     return json.dumps(document).encode() + b"\n"
+
+
+def _cut(text: str) -> str:
+    """Sixty thousand wrong addresses in one call must not make an answer that no frame carries."""
+    return text if len(text) <= MAX_MSG else f"{text[:MAX_MSG]}… ({len(text) - MAX_MSG} more characters)"
 
 
 def read(stdout: bytes) -> CniError | None:

@@ -59,3 +59,11 @@ def test_what_is_no_json_is_refused(text: str) -> None:
 def test_the_nearest_known_field_is_named() -> None:
     with pytest.raises(Invalid, match="'network' is meant"):
         parse({OURS: json.dumps([BLUE | {"netwrk": "x"}])})
+
+
+def test_an_entry_of_a_thousand_keys_is_refused_as_one() -> None:
+    with pytest.raises(Invalid) as caught:
+        parse({OURS: json.dumps([{f"interfaceNam{index}": 1 for index in range(1_000)}])})
+    assert [str(field) for field in caught.value.fields] == [
+        f"{OURS}[0]: has 1000 keys; it may have interfaceName, network, interface"
+    ]

@@ -166,3 +166,11 @@ def test_any_document_is_read_or_refused(changes: dict[str, Any], executable: st
         parse_conf(json.dumps(BLUE | changes).encode(), executable, strict)
     except HomeportError as error:
         assert str(error)
+
+
+def test_warnings_do_not_grow_with_what_a_pods_author_writes() -> None:
+    keys = {f"interfaceNam{index}" + "x" * index: 1 for index in range(2_000)}
+    warnings = parse_conf(encoded(args={"cni": keys}), "homeport").warnings
+    assert len(warnings) == 17
+    assert warnings[-1] == "args.cni.*: 1984 more unknown keys"
+    assert all(len(warning) < 400 for warning in warnings)

@@ -73,3 +73,13 @@ def test_what_is_no_error_is_none(stdout: bytes) -> None:
 
 def test_a_foreign_plugins_code_is_an_error_all_the_same() -> None:
     assert type(exception_of(2, "x")) is api.HomeportError
+
+
+def test_an_answer_fits_its_frame_whatever_was_wrong() -> None:
+    many = api.Invalid([api.FieldError(f"ips[{index}]", "is no address") for index in range(200_000)])
+    answer = render(many)
+    assert len(answer) < 100_000
+    found = read(answer)
+    assert found is not None
+    assert found.msg.startswith("ips[0]: is no address")
+    assert found.msg.endswith(" more characters)")
