@@ -18,6 +18,14 @@ from homeport_api.errors import HomeportError
 log = logging.getLogger("homeport_agent")
 
 
+class OneLine(logging.Formatter):
+    """A record is one line (a traceback follows it): names that callers wrote cannot begin another."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def parse_options(arguments: list[str]) -> AgentOptions:
     """Exits with 2 and a usage line for what it does not understand, as argparse does."""
     parser = argparse.ArgumentParser("homeport agent", allow_abbrev=False)
@@ -41,11 +49,9 @@ def parse_options(arguments: list[str]) -> AgentOptions:
 
 def main() -> int:
     options = parse_options(sys.argv[1:])
-    logging.basicConfig(
-        level=os.environ.get("HOMEPORT_LOG_LEVEL", "INFO"),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=os.environ.get("HOMEPORT_LOG_LEVEL", "INFO"), handlers=[handler])
     if os.geteuid() != 0:
         print("homeport agent: must run as root: it makes network namespaces and links", file=sys.stderr)  # noqa: T201
         return 1
