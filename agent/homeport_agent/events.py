@@ -80,7 +80,9 @@ class Events:
         if place is Place.HOST and (self._switch.uses(link.name) or self._sub_interface(link)):
             self._switch.forget(link.name)
             return True
-        return place is Place.SWITCH and self._switch.owns(link.name) and not link.up
+        if place is not Place.SWITCH or not self._switch.owns(link.name):
+            return False
+        return not link.up or not self._switch.bridge_is_right(link)
 
     def _port_differs(self, place: Place, link: links.Link, port: Port) -> bool:
         return link.mark is None or not link.up or not self._is_on(place, link, self._switch.bridge_of(port.placement))
@@ -111,4 +113,4 @@ class Events:
             return vlan.find_vlans(namespace, index) != port.placement.port
         if place is Place.SWITCH and link.name.startswith(marks.UPLINK_PREFIX):
             return not self._switch.uplink_is_right(link.name, vlan.find_vlans(namespace, index))
-        return False
+        return place is Place.SWITCH and self._switch.owns(link.name) and not self._switch.bridge_is_right(link)

@@ -138,6 +138,22 @@ def uplink_vlans(placements: Sequence[Placement]) -> PortVlans:
     return PortVlans(untagged, merge(tagged))
 
 
+def collide(one: Placement, other: Placement) -> bool:
+    """Whether the VLAN ID that means "untagged" inside to one of them is a VLAN of the other's: that Network came after
+    the placement, which has to be made anew."""
+    if (one.place, one.uplink) != (other.place, other.uplink):
+        return False
+    pairs = ((one, other), (other, one))
+    return any(
+        inner.uplink_untagged is not None and outer.uplink_untagged is None and _has(outer.port, inner.uplink_untagged)
+        for inner, outer in pairs
+    )
+
+
+def _has(port: PortVlans, vlan: VlanId) -> bool:
+    return vlan == port.untagged or any(vlan in span for span in port.tagged)
+
+
 def _is_trunk(network: Network) -> bool:
     return network.spec.l2.trunk is not None
 

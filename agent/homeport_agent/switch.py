@@ -12,10 +12,10 @@ table of their own there; everything else is in the switch's own namespace.
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
-from homeport_agent.placement import Place, Placement, UplinkFacts, UplinkKind, place, uplink_vlans
+from homeport_agent.placement import Place, Placement, UplinkFacts, UplinkKind, collide, place, uplink_vlans
 from homeport_agent.ports import Port
 from homeport_api.attachment import PortKind
 from homeport_api.errors import BadEnvironment, Conflict, HomeportError, NotAllowed, Unavailable
@@ -147,6 +147,8 @@ class Switch:
                 self.ensure_rules(Place.HOST)
             else:
                 bridge.ensure_bridge(self.namespace, name, placement.filtering)
+                if placement.filtering:
+                    vlan.clear_bridge(self.namespace, name)
                 if placement.uplink is not None:
                     uplink.ensure_uplink(self.host, self.namespace, placement.uplink, name)
                     admitted = guards.admit_uplink(marks.uplink_name(placement.uplink))
@@ -215,6 +217,7 @@ class Switch:
         """Lets the ports speak: uplink first, then the port's VLANs, then the rules."""
         with self._lock:
             for port in ports:
+                self._make_way(port)
                 self._open[port.name] = port
             for name in dict.fromkeys(port.placement.uplink for port in ports if port.placement.uplink):
                 self._ensure_uplink_vlans(name)
@@ -348,6 +351,36 @@ class Switch:
         side.nft.apply(render(Change(side.table, delete=tuple(strays))))
         return len(strays)
 
+    def remove_unused(self) -> list[str]:
+        """Takes away the bridges that no Network has any more, and gives their uplinks back whole to the node; what
+        went. A bridge stays while a port is on it or being made for it."""
+        went: list[str] = []
+        side = self._sides[Place.SWITCH]
+        networks = self._networks()
+        with self._lock:
+            domains = {network.mac_domain for network in networks}
+            uplinks = {network.spec.uplink for network in networks}
+            for port in self._known.values():
+                domains.add(port.placement.domain)
+                uplinks.add(port.placement.uplink)
+            used = {marks.bridge_name(domain) for domain in domains}
+            used |= {marks.uplink_name(name) for name in uplinks if name is not None}
+            present = links.list_links(self.namespace)
+            joined = {link.master for link in present if link.mark is not None}
+            for link in present:
+                if not link.name.startswith(marks.OWN_PREFIXES) or link.name in used or link.index in joined:
+                    continue
+                if link.name.startswith(marks.UPLINK_PREFIX):
+                    if link.master in joined:
+                        continue
+                    side.nft.apply(render(guards.remove_uplink(link.name)))
+                links.delete_link(self.namespace, link.name)
+                went.append(link.name)
+            if went:
+                self._bridges.clear()
+                self._uplink_vlans.clear()
+        return went
+
     def forget_open(self, name: str) -> None:
         """The kernel no longer has the port as it was opened: `admit` and `open` begin anew."""
         with self._lock:
@@ -363,16 +396,49 @@ class Switch:
             given = {marks.uplink_name(name): vlans for name, vlans in self._uplink_vlans.items()}
         return given.get(link, present) == present
 
+    def bridge_is_right(self, link: links.Link) -> bool:
+        """Whether a bridge of ours has the settings it was given and no VLAN of its own; True for what is no bridge."""
+        if link.kind != "bridge":
+            return True
+        found = bridge.find_bridge(self.namespace, link.name)
+        if found is None:
+            return False
+        filtering = self.features.vlan_filtering
+        return bridge.is_right(found, filtering) and vlan.find_vlans(self.namespace, link.index) == vlan.MUTED
+
     def owns(self, name: str) -> bool:
         """Whether a link of this name in the switch is a bridge or an uplink of ours."""
         return name.startswith(marks.OWN_PREFIXES)
 
     def adopt(self, port: Port, *, is_open: bool) -> None:
-        """After a restart: a port that is there already is known from now on."""
+        """After a restart: a port that is there already is known from now on. One that is known to be elsewhere moves
+        to its new VLANs here, for what is recorded of a port is what others rely on."""
         with self._lock:
+            present = self._open.get(port.name)
+            if is_open and present is not None and present.placement != port.placement:
+                self._move(present, port)
             self._known[port.name] = port
             if is_open:
                 self._open[port.name] = port
+
+    def _make_way(self, port: Port) -> None:
+        """Ports of an untagged Network whose inner VLAN ID is the Network's of this port by now move away first: the
+        two would be one network until reconcile comes. Under the lock."""
+        for other in tuple(self._open.values()):
+            if collide(port.placement, other.placement):
+                network = next((each for each in self._networks() if each.name == other.nic.network), None)
+                moved = None if network is None else replace(other, placement=self.place(network))
+                if moved is None or collide(port.placement, moved.placement):
+                    raise Unavailable(f"VLANs of uplink {port.placement.uplink} are being changed: try again")
+                self._move(other, moved)
+                self._open[other.name] = self._known[other.name] = moved
+
+    def _move(self, port: Port, moved: Port) -> None:
+        """Gives a port that stays on its bridge its new VLANs. One that is gone is reconcile's. Under the lock."""
+        stays = (port.placement.place, port.placement.domain) == (moved.placement.place, moved.placement.domain)
+        side = self._sides[port.placement.place]
+        if stays and moved.placement.filtering and links.find_link(side.namespace, port.name) is not None:
+            vlan.ensure_vlans(side.namespace, port.name, moved.placement.port)
 
     def _ensure_uplink_vlans(self, name: str) -> None:
         """The uplink carries exactly the VLANs of its open ports. Under the lock."""

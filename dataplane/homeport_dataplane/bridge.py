@@ -65,7 +65,7 @@ def ensure_bridge(switch: Namespace, name: str, vlan_aware: bool) -> Bridge:
     found = find_bridge(switch, name)
     if found is None:
         found = _create(switch, name, vlan_aware)
-    if _right(found, vlan_aware):
+    if is_right(found, vlan_aware):
         return found
     _correct(switch, found, vlan_aware)
     corrected = find_bridge(switch, name)
@@ -139,7 +139,8 @@ def _options(vlan_aware: bool) -> list[bytes]:
     return options
 
 
-def _right(bridge: Bridge, vlan_aware: bool) -> bool:
+def is_right(bridge: Bridge, vlan_aware: bool) -> bool:
+    """Whether it is as `ensure_bridge` leaves it."""
     return (
         bridge.link.up
         and bridge.vlan_filtering == vlan_aware

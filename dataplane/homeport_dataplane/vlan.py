@@ -5,6 +5,7 @@ Reference: bridge(8), "VLAN"; `RTM_GETVLAN` for reading, the bridge's own `RTM_S
 
 import errno
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from homeport_dataplane.netns import Namespace
 
 _SETLINK, _GETVLAN = 19, 114
 _AF_BRIDGE = 7
-_BRIDGE_VLAN_INFO = 2
+_BRIDGE_FLAGS, _BRIDGE_VLAN_INFO = 0, 2
+_SELF = 2
 _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 0x2, 0x4, 0x8, 0x10
 _ENTRY, _ENTRY_INFO, _ENTRY_RANGE = 1, 1, 2
 _VLAN_HEADER = struct.Struct("=BxxxI")
@@ -78,6 +80,20 @@ def ensure_vlans(namespace: Namespace, port: str, wanted: PortVlans) -> bool:
         return False
     with namespace.netlink() as socket:
         socket.request(*requests)
+    return True
+
+
+def clear_bridge(namespace: Namespace, bridge: str) -> bool:
+    """Takes all VLANs off the bridge itself, through which the stack would get their frames; its ports keep theirs.
+    False when it had none. Raises NotFound when the bridge is gone."""
+    index = get_index(namespace, bridge)
+    present = _dump(namespace, index).get(index, {})
+    if not present:
+        return False
+    itself = netlink.attribute(_BRIDGE_FLAGS, _SELF.to_bytes(2, sys.byteorder))
+    body = link_body(netlink.nest(AF_SPEC, itself, *_infos(dict.fromkeys(present, 0))), index=index, family=_AF_BRIDGE)
+    with namespace.netlink() as socket:
+        socket.request(Request(f"taking VLANs off bridge {bridge}", DELLINK, body))
     return True
 
 

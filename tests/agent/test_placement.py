@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from homeport_agent.placement import Place, UplinkFacts, UplinkKind, place, uplink_vlans
+from homeport_agent.placement import Place, UplinkFacts, UplinkKind, collide, place, uplink_vlans
 from homeport_api.addresses import VlanId, VlanRange
 from homeport_api.errors import HomeportError, MtuTooLarge, UplinkUnusable
 from homeport_api.meta import ObjectMeta
@@ -30,6 +30,17 @@ def network(name: str, uplink: str | None = "bond0", **l2: object) -> Network:
 BLUE = network("blue", vlan_id=100)
 PLAIN = network("plain")
 TRUNK = network("trunk", trunk=Trunk((span(100), span(200, 202)), vlan(10)))
+
+
+def test_the_inner_vlan_collides_with_a_network_that_takes_it_until_it_is_placed_anew() -> None:
+    top, elsewhere = network("top", vlan_id=4094), network("elsewhere", uplink="eth1", vlan_id=4094)
+    before = place(PLAIN, [PLAIN], NIC, filtering=True)
+    of_top = place(top, [PLAIN, top], NIC, filtering=True)
+    assert collide(before, of_top)
+    assert collide(of_top, before)
+    assert not collide(place(PLAIN, [PLAIN, top], NIC, filtering=True), of_top)
+    assert not collide(before, place(elsewhere, [PLAIN, elsewhere], NIC, filtering=True))
+    assert not collide(before, before)
 
 
 def test_access_vlan_is_the_ports_pvid_and_tagged_on_the_uplink() -> None:

@@ -11,7 +11,7 @@ from homeport_api.errors import NotFound
 from homeport_dataplane import links
 from homeport_dataplane.bridge import ensure_bridge
 from homeport_dataplane.veth import ensure_veth
-from homeport_dataplane.vlan import MUTED, PortVlans, ensure_vlans, find_vlans, list_vlans, merge
+from homeport_dataplane.vlan import MUTED, PortVlans, clear_bridge, ensure_vlans, find_vlans, list_vlans, merge
 from tests.dataplane.conftest import Box, BoxMaker, guest_in, port_of
 
 _BRIDGE = "hpb-eth2"
@@ -79,3 +79,16 @@ def test_a_port_joins_a_foreign_bridge_without_its_vlan_1(vlan_kernel: None, box
     assert find_vlans(node.ns, link.index) == MUTED
     assert ensure_veth(node.ns, port, guest_in(box("other"), 2)).up
     assert find_vlans(node.ns, links.get_index(node.ns, port.name)) == MUTED
+
+
+def test_a_bridge_loses_its_own_vlans_and_its_ports_keep_theirs(vlan_kernel: None, box: BoxMaker) -> None:
+    switch = box("switch")
+    bridge = ensure_bridge(switch.ns, _BRIDGE, vlan_aware=True)
+    port = port_of("uid1", bridge=_BRIDGE)
+    link = ensure_veth(switch.ns, port, guest_in(box("guest")))
+    ensure_vlans(switch.ns, port.name, PortVlans(VlanId(7)))
+    assert not clear_bridge(switch.ns, _BRIDGE)
+    switch.shell.bridge(f"vlan add vid 1 dev {_BRIDGE} pvid untagged self", f"vlan add vid 5-7 dev {_BRIDGE} self")
+    assert find_vlans(switch.ns, bridge.link.index) != MUTED
+    assert clear_bridge(switch.ns, _BRIDGE)
+    assert list_vlans(switch.ns) == {link.index: PortVlans(VlanId(7))}
