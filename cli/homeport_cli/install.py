@@ -81,16 +81,15 @@ def install_qemu_ifup(session: Session, directory: Path) -> None:
 
     Which VM and Network a tap is for, the scripts take from the environment (HOMEPORT_VM, HOMEPORT_NETWORK or
     HOMEPORT_INTERFACE_OBJECT, HOMEPORT_INTERFACE), else from the file DIR/TAP.conf with the same names, one NAME=value
-    a line.
+    a line. libvirt passes no environment on, and attaches a moment after it has started the guest: DIR/TAP.log says
+    how that went.
     """
     given = {name: text for name, text in session.given.options.items() if name in BY_NAME and name != "namespace"}
     fixed = shlex.join(part for name, text in given.items() for part in (f"--{name}", text))
     for name, verb in (("homeport-ifup", _ATTACH), ("homeport-ifdown", _DETACH)):
-        script = _SCRIPT.format(
-            mark=MARK,
-            directory=shlex.quote(str(directory.absolute())),
-            verb=verb.format(program=shlex.join(program()), fixed=fixed),
-        )
+        quoted = shlex.quote(str(directory.absolute()))
+        command = verb.format(program=shlex.join(program()), fixed=fixed, directory=quoted)
+        script = _SCRIPT.format(mark=MARK, directory=quoted, verb=command)
         _write(directory / name, script, 0o755)
         click.echo(f"{directory / name} installed")
 
@@ -164,11 +163,27 @@ fi
 {verb}
 """
 
-_ATTACH = """if [ -n "${{HOMEPORT_INTERFACE_OBJECT:-}}" ]; then
+_ATTACH = r"""if [ -n "${{HOMEPORT_INTERFACE_OBJECT:-}}" ]; then
     set -- --interface-object "$HOMEPORT_INTERFACE_OBJECT"
 else
     set -- --network "${{HOMEPORT_NETWORK:-}}"
 fi
-exec {program} attach {fixed} "$HOMEPORT_VM" --interface "${{HOMEPORT_INTERFACE:-eth0}}" --tap "$tap" "$@" >&2"""
+attach() {{
+    exec {program} attach {fixed} "$HOMEPORT_VM" --interface "${{HOMEPORT_INTERFACE:-eth0}}" --tap "$tap" "$@" >&2
+}}
+caller=
+read -r caller <"/proc/$PPID/comm" || true
+case $caller in
+libvirtd | virtqemud)
+    # libvirt looks for the tap where it made it until it has started QEMU. So the tap moves when QEMU has it open and
+    # libvirt no longer; how that went is in the log.
+    (
+        while grep -qs "^iff:[[:space:]]*$tap\$" "/proc/$PPID/fdinfo/"*; do sleep 0.1; done
+        attach "$@"
+    ) </dev/null >{directory}/"$tap.log" 2>&1 &
+    ;;
+*) attach "$@" ;;
+esac"""
 
-_DETACH = """exec {program} detach {fixed} "$HOMEPORT_VM" --interface "${{HOMEPORT_INTERFACE:-eth0}}" >&2"""
+# 3: the tap vanished with its hypervisor, and the agent has seen that first.
+_DETACH = """{program} detach {fixed} "$HOMEPORT_VM" --interface "${{HOMEPORT_INTERFACE:-eth0}}" >&2 || [ $? -eq 3 ]"""

@@ -53,7 +53,7 @@ def scripts(cli: Cli, tmp_path: Path) -> Path:
     printer.chmod(0o755)
     for script in directory.iterdir():
         assert stat.S_IMODE(script.stat().st_mode) == 0o755
-        script.write_text(script.read_text().replace(f"exec {sys.executable} ", f"exec {printer} "))
+        script.write_text(script.read_text().replace(f"{sys.executable} ", f"{printer} "))
     return directory
 
 
@@ -77,6 +77,13 @@ def test_a_hypervisor_says_whose_tap_it_is_by_its_environment(cli: Cli, tmp_path
         *common,
         *("detach", "--run-dir", "/run/x y", "web", "--interface", "eth1"),
     ]
+
+
+@pytest.mark.parametrize(("code", "answer"), [(0, 0), (3, 0), (4, 1)])
+def test_a_tap_that_is_gone_already_is_no_failure(cli: Cli, tmp_path: Path, code: int, answer: int) -> None:
+    directory = scripts(cli, tmp_path)
+    (tmp_path / "printer").write_text(f"#!/bin/sh\nexit {code}\n")
+    assert call(directory / "homeport-ifdown", HOMEPORT_VM="web").returncode == answer
 
 
 def test_or_a_file_beside_the_script_says_it(cli: Cli, tmp_path: Path) -> None:
