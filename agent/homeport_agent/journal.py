@@ -97,11 +97,8 @@ class Journal:
     def settled(self, key: AttachmentKey) -> None:
         """Forgets the attachment. Nothing happens where it is unknown."""
         entry = self.find(key)
-        if entry is None:
-            return
-        self._write(_line("settled", entry), sync=False)
-        with self._lock:
-            self._entries.pop(key, None)
+        if entry is not None:
+            self._write(_line("settled", entry), key, None)
 
     def disown(self, node: str, boot_id: str) -> tuple[AttachmentKey, ...]:
         """Forgets what another node attached: the data directory was copied from it, or this node was renamed. Its
@@ -123,11 +120,21 @@ class Journal:
             self._file.close()
 
     def _append(self, entry: Entry, *, sync: bool) -> None:
-        self._write(_line("attached" if entry.ended is None else "ended", entry), sync=sync)
-        with self._lock:
-            self._entries[entry.attachment.key] = entry
+        key, known = entry.attachment.key, self.find(entry.attachment.key)
+        mine = self._write(_line("attached" if entry.ended is None else "ended", entry), key, entry)
+        if not sync:
+            return
+        try:
+            self._sync(mine)
+        except (OSError, ValueError) as error:
+            with self._lock:
+                if self._entries.get(key) is entry:  # the repeat must write and sync again
+                    self._entries.pop(key)
+                    self._entries |= {} if known is None else {key: known}
+            raise self._unwritable(error) from error
 
-    def _write(self, data: bytes, *, sync: bool) -> None:
+    def _write(self, data: bytes, key: AttachmentKey, entry: Entry | None) -> int:
+        """The line's number. Line and memory change together, or a rewrite beside it would lose the line."""
         try:
             with self._lock:
                 self._history += 1
@@ -137,12 +144,17 @@ class Journal:
                         self._file.close()
                         self._file = fresh
                 self._put(data)
+                if entry is None:
+                    self._entries.pop(key, None)
+                else:
+                    self._entries[key] = entry
                 self._written += 1
-                mine = self._written
-            if sync:
-                self._sync(mine)
+                return self._written
         except (OSError, ValueError) as error:
-            raise JournalUnwritable(f"{self._path}: {error}: free some space, or make it writable") from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> JournalUnwritable:
+        return JournalUnwritable(f"{self._path}: {error}: free some space, or make it writable")
 
     def _put(self, data: bytes) -> None:
         """All of it or nothing: half a line, left by a full disk, would swallow the next one."""

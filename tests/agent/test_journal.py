@@ -1,5 +1,7 @@
 """The node's own memory: what survives a crash, a torn line, a full disk."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,46 @@ def test_a_closed_journal_refuses_to_lose_an_end(tmp_path: Path) -> None:
     with pytest.raises(JournalUnwritable):
         journal.ended(attachment("a"), 1.0, "DEL")
     assert journal.pending() == ()
+
+
+def test_an_end_that_is_on_disk_outlives_a_rewrite_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rewrite waits for the disk with everybody else, and comes before the one who wrote goes on."""
+    journal = Journal(tmp_path)
+    journal.attached(attachment("a"), 1)
+    for _ in range(COMPACT_AFTER + 1):
+        journal.attached(attachment("b"), 1)
+    at_disk, go_on, sync = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        at_disk.set()
+        go_on.wait(10)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    ending = threading.Thread(target=journal.ended, args=(attachment("a"), 200.0, "DEL"))
+    rewriting = threading.Thread(target=lambda: [journal.attached(attachment("b"), 1) for _ in range(9)])
+    ending.start()
+    at_disk.wait(10)
+    rewriting.start()
+    rewriting.join(0.2)
+    go_on.set()
+    ending.join()
+    rewriting.join()
+    assert len(lines(tmp_path)) < 20
+    assert [entry.attachment.key.container_id for entry in Journal(tmp_path).pending()] == ["a"]
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_an_end_that_the_disk_refused_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attached: bool
+) -> None:
+    journal = Journal(tmp_path)
+    if attached:
+        journal.attached(attachment("a"), 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        for _ in range(2):
+            with pytest.raises(JournalUnwritable, match="Input/output error"):
+                journal.ended(attachment("a"), 200.0, "DEL")
+        assert (len(journal.live()), journal.pending()) == (int(attached), ())
+    assert journal.ended(attachment("a"), 200.0, "DEL").ended == 200.0
