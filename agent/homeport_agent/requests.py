@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 from homeport_agent.commands import Node
 from homeport_agent.doctor import Doctor
 from homeport_agent.switch import Guest
-from homeport_api.addresses import IpAddress, IpInterface, parse_mac
+from homeport_api.addresses import IpAddress, IpInterface, MacAddress, parse_mac
 from homeport_api.attachment import AttachmentKey, AttachRequest, Identity, NicRequest, PortKind, Source
 from homeport_api.errors import BadInput, Invalid, NotFound
+from homeport_api.names import parse_link_name
 from homeport_cni.result import describe, encode, join
 from homeport_cni.versions import NEWEST
 from homeport_dataplane.netns import check_guest
@@ -26,7 +27,6 @@ from homeport_dataplane.netns import check_guest
 log = logging.getLogger(__name__)
 
 PLUGIN = "cli"
-LONGEST_LINK = 15
 
 TakeDescriptor = Callable[[], int | None]
 
@@ -43,7 +43,7 @@ class _Asked:
     interface_object: str | None
     ips: tuple[IpInterface, ...]
     bare_ips: tuple[IpAddress, ...]
-    mac: str | None
+    mac: MacAddress | None
     take_over: bool
 
 
@@ -73,7 +73,7 @@ class Requests:
             interface_object=asked.interface_object,
             ips=asked.ips,
             bare_ips=asked.bare_ips,
-            mac=parse_mac(asked.mac) if asked.mac else None,
+            mac=asked.mac,
             admin=True,
             kind=asked.kind,
         )
@@ -141,11 +141,11 @@ class Requests:
 
 
 def host_link(vm: str) -> str:
-    """What the node's own end of `attach --host` is called: `hp-<vm>`, or with a hash where that is too long. Its name
+    """What the node's own end of `attach --host` is called: `hp-<vm>`, or `hp=<hash>` where that is no link name. It
     never meets one of the node's links, as `eth0` would."""
     name = f"hp-{vm}"
-    if len(name) <= LONGEST_LINK:
-        return name
+    with suppress(ValueError):
+        return parse_link_name(name)
     return f"hp={hashlib.sha256(vm.encode()).hexdigest()[:11]}"
 
 
@@ -158,8 +158,10 @@ def _read_attach(request: Mapping[str, Any]) -> _Asked:
     where = {PortKind.TAP: "tap", PortKind.VETH: "netns"}.get(kind)
     place = _text(request, where) if where else "node"
     link = {PortKind.TAP: place, PortKind.HOST: host_link(identity.vm)}.get(kind, identity.interface)
-    if len(link) > LONGEST_LINK or "/" in link:
-        raise Invalid(f"--interface {link}: the name of a link has at most {LONGEST_LINK} characters and no slash")
+    try:
+        parse_link_name(link)
+    except ValueError as error:
+        raise Invalid(f"--interface: {error}") from error
     full: list[IpInterface] = []
     bare: list[IpAddress] = []
     for text in request.get("ips") or ():
@@ -172,6 +174,10 @@ def _read_attach(request: Mapping[str, Any]) -> _Asked:
         else:
             bare.append(address.ip)
     mac = request.get("mac")
+    try:
+        asked_mac = parse_mac(str(mac)) if mac else None
+    except ValueError as error:
+        raise Invalid(f"--mac: {error}") from error
     return _Asked(
         identity,
         kind,
@@ -181,7 +187,7 @@ def _read_attach(request: Mapping[str, Any]) -> _Asked:
         _optional(request, "interfaceObject"),
         tuple(full),
         tuple(bare),
-        str(mac) if mac else None,
+        asked_mac,
         bool(request.get("takeOver")),
     )
 
