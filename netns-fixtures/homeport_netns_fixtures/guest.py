@@ -151,6 +151,12 @@ class Guest:
         """True when one of `attempts` echo requests is answered; the guest's own busybox sends them."""
         return any(self.run(f"ping -c 1 -W {wait} {address}").code == 0 for _ in range(attempts))
 
+    def power_off(self, within: float = 30) -> None:
+        """The guest switches itself off, and QEMU ends in its own time, with its downscripts called."""
+        assert self._serial is not None and self._process is not None, f"guest {self.name} was never started"
+        self._serial.sendall(b"poweroff -f\n")
+        self._process.wait(within)
+
     def kill(self) -> None:
         """SIGKILL, as a crash or a host's out-of-memory killer; the taps go with the process. May be repeated."""
         if self._serial is not None:

@@ -57,7 +57,7 @@ def find_cni_plugins() -> Path | None:
 
 
 def find_new_cni_plugins() -> Path | None:
-    """The directory of the newer ones that `make setup` built, which pass GC and STATUS on."""
+    """The directory of the newer ones that `make setup` built, which pass STATUS on."""
     built = cache_dir() / "cni-plugins"
     return built if (built / "bridge").exists() else None
 
