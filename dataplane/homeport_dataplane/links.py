@@ -32,6 +32,8 @@ _HEADER = struct.Struct("=BxHiII")
 
 DISCARDED_GROUP = 0x686F6D65
 """The link group (a number that means nothing to the kernel) of everything discarded: deletable in one message."""
+_DISCARDED_ALIAS, _DISCARDED_MEMBER = netlink.text(ALIAS, DISCARDED), netlink.u32(GROUP, DISCARDED_GROUP)
+"""As they stand in a link's message: a sweep among hundreds of ports decodes none that has neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +136,7 @@ def get_index(namespace: Namespace, name: str) -> int:
 
 def list_links(namespace: Namespace) -> tuple[Link, ...]:
     """Every link, discarded ones too, as one consistent picture."""
-    body = link_body(netlink.u32(EXT_MASK, _SKIP_STATISTICS))
-    with namespace.netlink() as socket:
-        replies = socket.dump(Request(f"listing links of {namespace.label}", GETLINK, body))
-    return tuple(read_link(reply.body) for reply in replies)
+    return tuple(read_link(body) for body in _dump_links(namespace))
 
 
 def list_ports(namespace: Namespace) -> dict[str, tuple[Link, PortMark]]:
@@ -165,7 +164,8 @@ def discard(namespace: Namespace, name: str) -> bool:
 def sweep(namespace: Namespace) -> int:
     """Deletes every discarded link in one message and says how many. Does nothing when somebody else's link is in
     the same group, which only a hand could have put there: then each is deleted by itself."""
-    waiting = [link for link in list_links(namespace) if link.alias == DISCARDED or link.group == DISCARDED_GROUP]
+    seen = (read_link(body) for body in _dump_links(namespace) if _DISCARDED_ALIAS in body or _DISCARDED_MEMBER in body)
+    waiting = [link for link in seen if link.alias == DISCARDED or link.group == DISCARDED_GROUP]
     ours = [link for link in waiting if link.alias == DISCARDED]
     if not ours:
         return 0
@@ -179,6 +179,12 @@ def sweep(namespace: Namespace) -> int:
     for refusal in refusals.values():
         _absent(refusal)
     return len(ours)
+
+
+def _dump_links(namespace: Namespace) -> list[bytes]:
+    body = link_body(netlink.u32(EXT_MASK, _SKIP_STATISTICS))
+    with namespace.netlink() as socket:
+        return [reply.body for reply in socket.dump(Request(f"listing links of {namespace.label}", GETLINK, body))]
 
 
 def _found(socket: netlink.NetlinkSocket, request: Request) -> Link | None:
