@@ -73,7 +73,7 @@ def _measure(rows: list[str], quick: bool) -> Iterator[Section]:
             shims = contenders.ours(directory / "chained", absent, chained=True)
             yield ordinary.section(node, stock[-1], shims, 30 if quick else 150)
         if "agent" in rows:
-            yield footprint.section(node, ours[0], 1 if quick else 5)
+            yield footprint.section(node, ours[0], 1 if quick else 5, 20 if quick else 100)
 
 
 if __name__ == "__main__":

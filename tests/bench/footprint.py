@@ -1,11 +1,12 @@
 """The agent itself: memory with 250 attachments, and the time from its start to being ready, with and without them."""
 
+from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import Node
 from tests.bench.contenders import Contender
 from tests.bench.cpu import children, resident
-from tests.bench.figures import median
-from tests.bench.processes import run_at_once
-from tests.bench.report import Row, Section
+from tests.bench.figures import median, ratio
+from tests.bench.processes import run, run_at_once
+from tests.bench.report import Row, Section, at_most, milliseconds
 from tests.bench.sandboxes import sandboxes, wait_empty
 
 ATTACHMENTS = 250
@@ -13,14 +14,17 @@ MOST_MEMORY = 150e6
 LONGEST_START = 1.0
 
 
-def section(node: Node, ours: Contender, starts: int) -> Section:
-    """The agent is stopped and started, with the etcd it embeds, `starts` times."""
+def section(node: Node, ours: Contender, starts: int, pairs: int) -> Section:
+    """The agent is stopped and started, with the etcd it embeds, `starts` times. `pairs` of ADD and
+    DEL, one at a time, are made beside nothing and beside all attachments: what one costs should not grow."""
     empty = _starts(node, starts)
-    with sandboxes(ATTACHMENTS, "many") as guests:
+    with sandboxes(ATTACHMENTS + 1, "many") as (spare, *guests):
+        alone = _pairs(node, ours, spare, "alone", pairs)
         with node.namespace.entered():
             done = run_at_once([ours.call("ADD", f"many-{at}", guest) for at, guest in enumerate(guests)])
         memory, most = resident(node.agent.pid), resident(node.agent.pid, "VmHWM")
         etcd = sum(resident(pid) for pid in children(node))
+        beside = _pairs(node, ours, spare, "beside", pairs)
         full = _starts(node, starts)
         again = resident(node.agent.pid)
         with node.namespace.entered():
@@ -38,6 +42,17 @@ def section(node: Node, ours: Contender, starts: int) -> Section:
             goal="0",
             reached=not failed,
         ),
+        *(
+            at_most(
+                f"{command} p50 with {ATTACHMENTS} attached",
+                milliseconds(median(beside[command])),
+                "none attached",
+                milliseconds(median(alone[command])),
+                ratio(beside[command], alone[command]),
+                None,
+            )
+            for command in alone
+        ),
         _start("start to ready, nothing attached", empty),
         _start(f"start to ready, {ATTACHMENTS} attached", full),
     ]
@@ -47,6 +62,16 @@ def section(node: Node, ours: Contender, starts: int) -> Section:
         "/readyz answers 200.",
         tuple(rows),
     )
+
+
+def _pairs(node: Node, ours: Contender, guest: Namespace, label: str, count: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {"ADD": [], "DEL": []}
+    with node.namespace.entered():
+        for number in range(count):
+            for command, took in times.items():
+                took.append(run(ours.call(command, f"{label}-{number}", guest)).succeeded().seconds)
+            wait_empty([guest])
+    return times
 
 
 def _starts(node: Node, times: int) -> list[float]:

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from homeport_netns_fixtures.topology import Node
 from tests.bench.contenders import Contender
@@ -25,7 +26,7 @@ def section(node: Node, bridge: Contender, shims: Sequence[Contender], rounds: i
         for number in range(-WARM_UP, rounds):
             for name in order.sample(list(chains), len(chains)):
                 container = f"pod-{number + WARM_UP}-{list(chains).index(name)}"
-                previous = None
+                previous: dict[str, Any] | None = None
                 for command in COMMANDS:
                     seconds = 0.0
                     plugins = chains[name] if command == "ADD" else list(reversed(chains[name]))
