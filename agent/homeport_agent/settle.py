@@ -7,12 +7,13 @@ it first; an end can therefore never hit an attachment that came after it.
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.steps import Delete, Hook
 from homeport_api.attachment import AttachmentKey
-from homeport_api.errors import Conflict, HomeportError, Unavailable
+from homeport_api.errors import HomeportError
 from homeport_api.interface import InterfaceKey
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Settler:
             return
         try:
             self._settle(entry)
-        except (Unavailable, Conflict) as error:
+        except HomeportError as error:
             log.info("end left to the journal key=%s error=%s", entry.attachment.key, error)
             self._wake.set()
 
@@ -86,11 +87,21 @@ class Settler:
                 self._stop.wait(RETRY)
 
     def _work_off(self) -> bool:
-        """True when nothing is pending any more."""
+        """True when nothing is pending any more. An end that the store will not take keeps no other from it; with the
+        store away, none is tried."""
+        if not self._tried(self._prepare):
+            return False
+        done = True
+        for entry in self._journal.pending():
+            if not self._tried(partial(self._settle_pending, entry.attachment.key)):
+                done = False
+                if not self._store_up():
+                    break
+        return done
+
+    def _tried(self, work: Callable[[], None]) -> bool:
         try:
-            self._prepare()
-            for entry in self._journal.pending():
-                self._settle_pending(entry.attachment.key)
+            work()
         except HomeportError as error:
             log.info("ends not settled yet error=%s", error)
             return False
