@@ -40,6 +40,8 @@ class Elsewhere:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # virtme-ng leaves files where temporary ones go; these go with the world.
+                env=os.environ | {"TMPDIR": os.fspath(directory)},
             )
 
     def tell(self, narrator: Narrator, examples: Path) -> None:
