@@ -123,7 +123,8 @@ class Agent:
             self._conflicts.ask,
             lambda: self._healer.wake(),
         )
-        self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach_held)
+        synced = self._follower.synced.is_set
+        self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach_held, synced)
         self._events = Events(self._switch, self._kernel_changed)
         self._reporter = Reporter(options.node_name, self._store, self._switch, self._networks)
         self._sweeper = Sweeper(options.node_name, self._store, self._allocator, time.time)

@@ -38,6 +38,8 @@ PATIENCE = 1.0
 
 EndHeld = Callable[[AttachmentKey, str], None]
 """Ends an attachment whose lock the caller holds."""
+Synced = Callable[[], bool]
+"""Whether the view has had a full state of the store: before, that it knows no Network proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,21 @@ class Wanted:
 class Healer:
     """`start` begins to wait for `wake`, which asks for a run."""
 
-    def __init__(self, switch: Switch, view: View, journal: Journal, locks: KeyedLocks, end_held: EndHeld) -> None:
+    def __init__(
+        self,
+        switch: Switch,
+        view: View,
+        journal: Journal,
+        locks: KeyedLocks,
+        end_held: EndHeld,
+        synced: Synced,
+    ) -> None:
         self._switch = switch
         self._view = view
         self._journal = journal
         self._locks = locks
         self._end_held = end_held
+        self._synced = synced
         self._failures = 0
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -111,7 +122,11 @@ class Healer:
             self._switch.forget()
             wanted = self._wanted()
             self._adopt(wanted)
-            return sum(self._heal_side(where, wanted) for where in Place)
+            repairs = sum(self._heal_side(where, wanted) for where in Place)
+            if self._synced():
+                for name in self._switch.remove_unused():
+                    log.info("removed link=%s: no Network has it any more", name)
+            return repairs
 
     def _wanted(self) -> Wanted:
         ports: dict[str, Port] = {}

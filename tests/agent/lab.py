@@ -135,7 +135,7 @@ class Lab:
         for record in self.store.list(keys.PREFIX).records:
             if not record.key.startswith(kept):
                 self.store.txn((), [Delete(record.key)])
-        wait_until(lambda: not self.ports(), "the switch is empty")
+        wait_until(lambda: self.node.switch.links() == {"lo"}, "the switch is empty")
 
     def close(self) -> None:
         if self._store is not None:
@@ -235,7 +235,7 @@ class Lab:
         for each in json.loads(done.stdout)["nftables"] if done.returncode == 0 else ():
             if "set" in each:
                 texts = {json.dumps(element) for element in each["set"].get("elem", ())}
-                sets[each["set"]["name"]] = {text for text in texts if "hpu-" not in text}
+                sets[each["set"]["name"]] = {text for text in texts if "hpu" not in text}
         return sets
 
     def rules(self) -> list[str]:
