@@ -85,7 +85,13 @@ class Agent:
         )
         self._heartbeat = Heartbeat(
             self._store,
-            NodeRecord(options.node_name, self.machine_id, self.boot_id, time.time()),
+            NodeRecord(
+                options.node_name,
+                self.machine_id,
+                self.boot_id,
+                time.time(),
+                run_dir=str(options.run_dir.absolute()),
+            ),
             options.heartbeat,
         )
         self._ready = threading.Event()

@@ -30,8 +30,8 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def register(self) -> None:
-        """Raises AlreadyExists when another machine has the name, Unavailable when the store is away. A repeat, or a
-        restart on the same machine, replaces the record."""
+        """Raises AlreadyExists when another machine, or another agent on this one, has the name, and Unavailable when
+        the store is away. A repeat, or a restart on the same machine, replaces the record."""
         key = keys.node(self._record.name)
         lease = self._store.lease(self._ttl)
         try:
@@ -44,6 +44,12 @@ class Heartbeat:
                             f"node name {self._record.name} belongs to the machine with ID {other.machine_id} "
                             f"(this one has {self._record.machine_id}): give this node another --node, or stop "
                             f"the other agent and wait {self._ttl:.0f} s"
+                        )
+                    if other.boot_id == self._record.boot_id and _differ(other.run_dir, self._record.run_dir):
+                        raise AlreadyExists(
+                            f"node name {self._record.name} belongs to the agent with --run-dir {other.run_dir} on "
+                            f"this machine (this one has {self._record.run_dir}): give this one another --node, or "
+                            f"stop the other and wait {self._ttl:.0f} s"
                         )
                 revision = found.mod_revision if found else 0
                 if self._store.put_if(key, wire.NODE.dumps(self._record), revision, lease.id) is not None:
@@ -83,6 +89,11 @@ class Heartbeat:
                 log.info("node not registered yet node=%s error=%s", self._record.name, error)
             except Exception:
                 log.exception("node not registered yet, for a reason nobody foresaw node=%s", self._record.name)
+
+
+def _differ(one: str, other: str) -> bool:
+    """Where both are said: older agents did not."""
+    return bool(one and other) and one != other
 
 
 def _close_quietly(lease: Lease) -> None:

@@ -9,7 +9,8 @@ from homeport_api.meta import Condition
 class NodeRecord:
     """Stored under nodes/… on a lease, so its absence is a missing heartbeat. A name is taken by the first
     `machine_id` that comes with it; a new `boot_id` means that none of the node's links of before exists.
-    `generation` is the store's generation into which the node has told all that it has attached."""
+    `generation` is the store's generation into which the node has told all that it has attached; `run_dir` tells two
+    agents on one machine apart."""
 
     name: str
     machine_id: str
@@ -17,6 +18,7 @@ class NodeRecord:
     started: float = 0.0
     version: str = ""
     generation: str = ""
+    run_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ NODE: Record[NodeRecord] = Record(
     Field("started", TIME, "started"),
     Field("version", TEXT, "version"),
     Field("generation", TEXT, "generation"),
+    Field("runDir", TEXT, "run_dir"),
 )
 
 REPORT: Record[NodeReport] = Record(

@@ -45,3 +45,20 @@ def test_one_agent_for_one_data_directory(lab: Lab) -> None:
     )
     assert second.returncode == 1
     assert f"another agent runs with --data-dir {lab.node.data_dir}" in second.stderr
+
+
+def test_one_agent_for_one_node_name(topology: WorldBuilder, equip: Equip, etcd: Etcd) -> None:
+    """Another one on the same machine, with directories of its own, would know nothing of what the first attached."""
+    lab = equip(topology("a", etcd=etcd).node("a"), etcd)
+    lab.start()
+    lab.apply("lab")
+    lab.added("c1", lab.node.guest())
+    directory = lab.node.directory
+    second = lab.node.namespace.run(
+        *(sys.executable, "-m", "homeport_agent", *lab.node.agent.options),
+        *("--run-dir", f"{directory}/second", "--data-dir", f"{directory}/second-data"),
+        check=False,
+    )
+    assert second.returncode == 1
+    assert f"node name a belongs to the agent with --run-dir {lab.node.run_dir} on this machine" in second.stderr
+    assert lab.holder("c1-eth0") == "c1"
