@@ -47,6 +47,9 @@ SLICE = 0.4
 BATCH = 512
 WANTED = 500.0
 FLAT = 0.9
+NOTHING = ""
+"""Instead of a Network's name: transactions of etcd alone, which nobody planned."""
+BARE_WRITES = 5
 FILLS = (10, 50, 90, 99)
 REST = 600.0
 
@@ -74,6 +77,7 @@ def section(quick: bool) -> Section:
         with _nodes(etcd, pools, networks) as connections:
             rates: dict[str, list[float]] = {pool.name: [] for pool in pools}
             resting: list[float] = []
+            bare: list[float] = []
             rested = next(pool for pool in pools if pool.size == 16)
             order = random.Random(1)
             for number in range(-1, rounds):
@@ -83,13 +87,15 @@ def section(quick: bool) -> Section:
                         rates[pool.name].append(rate)
                 if number >= 0:
                     resting.append(_slice(connections, rested.network.name, REST))
+                    bare.append(_slice(connections, NOTHING, 0.0))
     return Section(
         f"Address transactions, {NODES} nodes",
         f"{NODES} processes with a watch-fed view each and one etcd on a unix socket; a transaction is one attach or "
         f"one end of an Interface with its address, MAC, index and attachment, committed. {rounds} slices of {SLICE} s "
-        "for each pool in turn, released addresses free at once; the last line lets them rest. "
+        "for each pool in turn, released addresses free at once, in one line at rest; the last "
+        "line is what the same etcd does for the same processes without any planning. "
         "/8: the views' occupancy alone is filled, for sixteen million records fit no etcd.",
-        (*_rows(pools, rates), _at_rest(rested, rates, resting)),
+        (*_rows(pools, rates), *_compared(rested, rates, resting, bare)),
     )
 
 
@@ -108,10 +114,26 @@ def _rows(pools: Sequence[Filled], rates: dict[str, list[float]]) -> list[Row]:
     return rows
 
 
-def _at_rest(pool: Filled, rates: dict[str, list[float]], resting: list[float]) -> Row:
-    there = f"{median(rates[pool.name]):,.0f} a second"
-    rate = f"{median(resting):,.0f} a second"
-    return at_least(f"{pool.name}, with rest", rate, "without", there, ratio(resting, rates[pool.name]), None)
+def _compared(pool: Filled, rates: dict[str, list[float]], resting: list[float], bare: list[float]) -> list[Row]:
+    rate = f"{median(rates[pool.name]):,.0f} a second"
+    return [
+        at_least(
+            f"{pool.name}, with rest",
+            f"{median(resting):,.0f} a second",
+            "without",
+            rate,
+            ratio(resting, rates[pool.name]),
+            None,
+        ),
+        at_least(
+            pool.name,
+            rate,
+            f"etcd alone, {BARE_WRITES} writes",
+            f"{median(bare):,.0f} a second",
+            ratio(rates[pool.name], bare),
+            None,
+        ),
+    ]
 
 
 def _pools(fills: Sequence[int], quick: bool) -> list[Filled]:
@@ -230,6 +252,10 @@ def _node(number: int, endpoints: tuple[str, ...], view: View, orders: Connectio
         network, rest = order
         began, done = time.perf_counter(), 0
         while (took := time.perf_counter() - began) < SLICE:
+            if network == NOTHING:
+                store.txn((), [Put(f"/bench/{number}/{at}", bytes(200)) for at in range(BARE_WRITES)])
+                done += 1
+                continue
             call = _call(number, network, next(serial))
             allocators[rest].attach(call)
             allocators[rest].end(call.key, "bench")
