@@ -38,7 +38,8 @@ from homeport_agent.settle import Settler
 from homeport_agent.steps import Hook
 from homeport_agent.sweeper import Sweeper
 from homeport_agent.switch import Switch
-from homeport_api.errors import HomeportError, Unavailable
+from homeport_api import wire
+from homeport_api.errors import BadInput, HomeportError, Unavailable
 from homeport_api.interface import InterfaceKey
 from homeport_api.network import Network
 from homeport_api.node import NodeRecord
@@ -225,12 +226,11 @@ class Agent:
         self._view.feed(changes)
         if not self._ready.is_set():
             return
-        mine = keys.attachments_on(self._options.node_name)
         for change in changes:
             if change.key.startswith(keys.NETWORKS) or change.resync:
                 self._healer.wake()
                 self._reporter.wake()
-            elif change.key.startswith((keys.INTERFACES, mine)) and self._concerns(change):
+            elif change.key.startswith(keys.INTERFACES) and self._concerns(change):
                 self._healer.wake()
             if change.resync:
                 self._settler.wake()
@@ -239,11 +239,18 @@ class Agent:
                 self._replayer.wake()
 
     def _concerns(self, change: Change) -> bool:
-        """Whether an Interface that this node has attached changed hands: every ADD and DEL of others is told too."""
-        if not change.key.startswith(keys.INTERFACES):
+        """Whether an Interface that this node has attached was taken from it: every ADD and DEL is told here, this
+        node's own too."""
+        if change.value is None:
             return False
         namespace, name = keys.split(change.key, keys.INTERFACES)
-        return self._healer.watches(InterfaceKey(namespace, name))
+        if not self._healer.watches(InterfaceKey(namespace, name)):
+            return False
+        try:
+            return self._healer.lost(wire.INTERFACE.stored.loads(change.value, change.mod_revision))
+        except BadInput as error:
+            log.warning("ignored: key=%s error=%s", change.key, error)
+            return False
 
     def _kernel_changed(self, place: Place) -> None:
         self._healer.wake()

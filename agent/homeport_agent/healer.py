@@ -8,7 +8,7 @@ tried again, in growing intervals, until it succeeds or is wanted no longer.
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from homeport_agent import metrics
@@ -18,13 +18,12 @@ from homeport_agent.placement import Place
 from homeport_agent.ports import Port, guest_config, port_of
 from homeport_agent.reconcile import Mute, Remove, Reopen, Replug, SeenPort, Step, diff
 from homeport_agent.switch import Guest, Switch, guarded
-from homeport_api.attachment import AttachmentKey, PortKind
+from homeport_api.attachment import AttachmentKey, Nic, PortKind
 from homeport_api.errors import HomeportError
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_dataplane import links, marks, vlan
 from homeport_dataplane.errors import KernelRefused
 from homeport_dataplane.netns import Namespace
-from homeport_ipam.holders import attachment_of
 from homeport_ipam.view import View
 from homeport_policy import guards
 
@@ -85,7 +84,14 @@ class Healer:
 
     def watches(self, key: InterfaceKey) -> bool:
         """Whether an attachment of this node has this Interface, so that its change of hands matters here."""
-        return any(nic.interface == key for entry in self._journal.live() for nic in entry.attachment.nics)
+        return any(nic.interface == key for nic in self._nics())
+
+    def lost(self, interface: Interface) -> bool:
+        """Whether this Interface, as the store has it now, was taken from an attachment of this node."""
+        return any(nic.interface == interface.key and _moved_on(interface, nic) for nic in self._nics())
+
+    def _nics(self) -> Iterator[Nic]:
+        return (nic for entry in self._journal.live() for nic in entry.attachment.nics)
 
     def close(self) -> None:
         self._stop.set()
@@ -151,7 +157,7 @@ class Healer:
                     unplaced[name] = str(error)
                     continue
                 ports[name], entries[name] = port, entry
-                if _moved_on(interface, key, nic.uid):
+                if interface is not None and _moved_on(interface, nic):
                     lost.add(name)
         return Wanted(ports, entries, frozenset(lost), unplaced)
 
@@ -319,10 +325,7 @@ class Healer:
             self._switch.configure(port, guest, config if guest.routed else replace(config, routes=()))
 
 
-def _moved_on(interface: Interface | None, key: AttachmentKey, uid: str) -> bool:
-    """Whether somebody else holds the Interface now. One that the store does not know (it was restored from before) is
-    still ours: replay puts it back, and the kernel is believed meanwhile."""
-    if interface is None or interface.meta.uid != uid:
-        return False
-    holder = interface.active_holder
-    return holder is not None and attachment_of(holder) != key
+def _moved_on(interface: Interface, nic: Nic) -> bool:
+    """Whether somebody took the Interface after this attachment, and even if nobody holds it now. One that the store
+    knows from before (it was restored) is still ours: replay puts it back, and the kernel is believed meanwhile."""
+    return interface.meta.uid == nic.uid and interface.status.epoch > nic.epoch

@@ -86,6 +86,22 @@ def test_an_operator_may_take_over_and_the_old_port_is_mute(lab: Lab) -> None:
     assert len(speaking) == 2, speaking
 
 
+def test_a_port_that_was_taken_over_stays_mute_when_its_successor_ends(lab: Lab) -> None:
+    old, new, peer = (lab.guest(name) for name in ("old", "new", "peer"))
+    lab.added("c1", old, vm="web")
+    other = lab.attach("peer", peer).split("/")[0]
+    lab.attach("web", new, takeOver=True)
+    lab.ask("detach", vm="web")
+    assert lab.holder("web-eth0") is None
+    lab.node.switch.nft("add element bridge homeport trunks { hp0123456789ab }\n")
+    wait_until(lambda: not lab.elements()["trunks"], "the healer has looked")
+    assert not old.pings(other, wait=0.5)
+    lab.restart()
+    assert not old.pings(other, wait=0.5), "nor after a restart"
+    assert lab.delete("c1").exit_code == 0
+    lab.require_clean(ports=1)
+
+
 def test_the_end_of_an_attachment_that_was_taken_over_frees_nothing(lab: Lab) -> None:
     old, new = lab.guest("old"), lab.guest("new")
     address, mac = lab.added("c1", old, vm="web")
