@@ -80,7 +80,14 @@ class Agent:
             self._store, self._view, options.cluster_name, options.rest, time.time, SystemRandom()
         )
         self._follower = Follower(self._store, keys.PREFIX, self._feed)
-        self._remains = Remains(options.node_name, self.boot_id, self._store, self._journal, self._locks)
+        self._remains = Remains(
+            options.node_name,
+            self.boot_id,
+            self._store,
+            self._journal,
+            self._locks,
+            lambda name: self._switch.has_port(name),
+        )
         self._settler = Settler(
             self._journal, self._locks, self._allocator.end, self._store_up, self._remains.end_unanswered, hook
         )

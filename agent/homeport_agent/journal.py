@@ -22,14 +22,16 @@ from typing import BinaryIO
 
 from homeport_api import wire
 from homeport_api.attachment import Attachment, AttachmentKey
-from homeport_api.errors import HomeportError, Invalid
+from homeport_api.errors import HomeportError, Invalid, Unavailable
 
 log = logging.getLogger(__name__)
 
 COMPACT_AFTER = 2048
+HEADER = b'{"op": "begin"}\n'
+"""The first line: a file without it is not empty for want of attachments, but was emptied."""
 
 
-class JournalUnwritable(HomeportError):
+class JournalUnwritable(Unavailable):
     """The node's journal cannot be written (disk full, read-only): the one reason for a DEL to fail."""
 
 
@@ -47,7 +49,8 @@ class Entry:
 
 
 class Journal:
-    """Thread-safe. Opening creates the file 0600 in `directory`; the entries that live are in memory from then on."""
+    """Thread-safe. Opening creates the file 0600 in `directory`; the entries that live are in memory from then on.
+    `begun` is True when there was no journal yet, or it was lost: it then says nothing about what is attached."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "attachments.jsonl"
@@ -57,6 +60,7 @@ class Journal:
         self._synced = 0
         self._entries: dict[AttachmentKey, Entry] = {}
         self._history = 0
+        self.begun = True
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._load()
@@ -185,6 +189,9 @@ class Journal:
         for number, data in enumerate(lines, start=1):
             if not data:
                 continue
+            if data == HEADER.strip():
+                self.begun = False
+                continue
             try:
                 line = json.loads(data)
                 operation = line["op"]
@@ -209,6 +216,7 @@ class Journal:
         fresh = self._path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
+        file.write(HEADER)
         for entry in self._entries.values():
             file.write(_line("attached" if entry.ended is None else "ended", entry))
         os.fsync(file.fileno())

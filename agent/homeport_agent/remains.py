@@ -3,17 +3,22 @@
 An ADD is whole when it is in the node's journal. One that is in the store only was never answered, so its holder ends
 and nothing of it remains; the runtime's retry begins anew. After a reboot nothing of before can be on the wire: what
 the journal and the store still call attached ends too. VM identities keep what they own through all of this.
+
+A journal that was lost says nothing. Then an attachment whose ports the kernel still has is whole, and is taken into
+the new journal: running guests must not pay for a deleted file.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_api import wire
-from homeport_api.attachment import Attachment
+from homeport_api.attachment import Attachment, PortKind
 from homeport_api.errors import BadInput
+from homeport_dataplane.marks import port_name
 from homeport_store import keys
 from homeport_store.protocol import Store
 
@@ -30,6 +35,7 @@ class Remains:
         store: Store,
         journal: Journal,
         locks: KeyedLocks,
+        has_port: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._node = node
@@ -37,6 +43,7 @@ class Remains:
         self._store = store
         self._journal = journal
         self._locks = locks
+        self._has_port = has_port
         self._clock = clock
         self._looked = False
 
@@ -53,11 +60,22 @@ class Remains:
             return
         for attachment in self._stored():
             with self._locks.hold(attachment.key):
-                if self._journal.find(attachment.key) is None:
+                if self._journal.find(attachment.key) is not None:
+                    continue
+                if self._journal.begun and self._runs(attachment):
+                    log.warning("taken into the new journal key=%s: its ports are there", attachment.key)
+                    self._journal.attached(attachment, _inode(attachment.netns))
+                else:
                     reason = "its ADD never answered" if attachment.boot_id == self._boot_id else "the node restarted"
                     log.warning("ended a remain key=%s reason=%s", attachment.key, reason)
                     self._journal.ended(attachment, self._clock(), reason)
         self._looked = True
+
+    def _runs(self, attachment: Attachment) -> bool:
+        """Whether all of it is there. What `homeport-ipam` gave has no port of ours to look for."""
+        return attachment.boot_id == self._boot_id and all(
+            nic.kind is PortKind.NONE or self._has_port(port_name(nic.uid, nic.epoch)) for nic in attachment.nics
+        )
 
     def _stored(self) -> list[Attachment]:
         found: list[Attachment] = []
@@ -67,3 +85,11 @@ class Remains:
             except BadInput as error:
                 log.warning("left alone key=%s error=%s: `homeport ipam fsck` explains it", record.key, error)
         return found
+
+
+def _inode(netns: str) -> int:
+    """Of the namespace at that path now; 0, which no namespace has, where there is none."""
+    try:
+        return Path(netns).stat().st_ino if netns else 0
+    except OSError:
+        return 0

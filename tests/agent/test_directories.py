@@ -62,3 +62,14 @@ def test_one_agent_for_one_node_name(topology: WorldBuilder, equip: Equip, etcd:
     assert second.returncode == 1
     assert f"node name a belongs to the agent with --run-dir {lab.node.run_dir} on this machine" in second.stderr
     assert lab.holder("c1-eth0") == "c1"
+
+
+def test_a_lost_journal_costs_no_running_guest_its_place(lab: Lab) -> None:
+    guest = lab.node.guest()
+    address, _ = lab.added("c1", guest)
+    lab.kill()
+    (lab.node.data_dir / "attachments.jsonl").unlink()
+    lab.start()
+    assert lab.holder("c1-eth0") == "c1"
+    assert address in guest.ip("-o address show dev eth0")
+    lab.require_clean(1)

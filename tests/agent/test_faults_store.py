@@ -1,5 +1,6 @@
 """etcd dies, hangs or stays away: guests run on, DEL succeeds and is told later, ADD answers soon, STATUS later."""
 
+import resource
 import threading
 import time
 from typing import Any
@@ -123,3 +124,24 @@ def test_an_add_whose_transaction_was_not_answered_leaves_nothing(outer: Lab, et
     lab.added_soon("c2", guest, vm="web")
     lab.require_clean(ports=1)
     assert lab.attachments() == {"c2"}
+
+
+def test_del_fails_for_a_journal_that_cannot_be_written_and_for_nothing_else(lab: Lab) -> None:
+    """The limit of a file's size stands for a full disk."""
+    guest = lab.guest()
+    mine = lab.added("c1", guest, vm="web")
+    pid = lab.node.agent.pid
+    size = (lab.node.data_dir / "attachments.jsonl").stat().st_size
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 20, before[1]))
+    answer = lab.delete("c1")
+    assert answer.error == 11, answer
+    assert "attachments.jsonl" in answer.result["msg"]
+    assert lab.holder("web-eth0") == "c1"
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    assert lab.delete("c1").exit_code == 0
+    assert lab.holder("web-eth0") is None
+    assert lab.added("c2", guest, vm="web") == mine
+    lab.restart()
+    assert lab.attachments() == {"c2"}
+    lab.require_clean(ports=1)

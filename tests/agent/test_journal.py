@@ -76,8 +76,9 @@ def test_history_is_dropped_when_it_outweighs_what_lives(tmp_path: Path) -> None
 
 def test_settling_the_unknown_writes_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
+    before = lines(tmp_path)
     journal.settled(attachment("never").key)
-    assert lines(tmp_path) == []
+    assert lines(tmp_path) == before
 
 
 def test_only_root_may_read_it(tmp_path: Path) -> None:
@@ -141,3 +142,10 @@ def test_an_end_that_the_disk_refused_is_no_end(
                 journal.ended(attachment("a"), 200.0, "DEL")
         assert (len(journal.live()), journal.pending()) == (int(attached), ())
     assert journal.ended(attachment("a"), 200.0, "DEL").ended == 200.0
+
+
+def test_a_lost_or_emptied_journal_says_so_and_an_empty_one_does_not(tmp_path: Path) -> None:
+    assert Journal(tmp_path).begun
+    assert not Journal(tmp_path).begun
+    (tmp_path / "attachments.jsonl").write_bytes(b"")
+    assert Journal(tmp_path).begun

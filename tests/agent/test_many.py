@@ -20,6 +20,7 @@ def test_250_adds_and_dels_at_once(lab: Lab) -> None:
     lab.apply("large", "10.80.0.0/16")
     guest = lab.guest()
     before = resident_megabytes(lab.node.agent.pid)
+    descriptors = len(list(Path(f"/proc/{lab.node.agent.pid}/fd").iterdir()))
     answers = together(MANY, lambda at: lab.add(f"c{at}", guest, network="large", ifname=f"n{at}", vm=f"vm{at}"))
     failed = [answer for answer in answers if answer.exit_code != 0]
     assert not failed, failed[:3]
@@ -29,6 +30,9 @@ def test_250_adds_and_dels_at_once(lab: Lab) -> None:
     peak = resident_megabytes(lab.node.agent.pid, "VmHWM")
     print(f"agent: {before:.0f} MB before, {peak:.0f} MB at most")
     assert peak < 150
+    held = len(list(Path(f"/proc/{lab.node.agent.pid}/fd").iterdir())) - descriptors
+    print(f"agent: {held} more descriptors than before")
+    assert held < 100  # sockets of its threads in the namespaces, and nothing for each ADD
     lab.restart()
     lab.require_clean(ports=MANY)
     deleted = together(MANY, lambda at: lab.delete(f"c{at}", network="large", ifname=f"n{at}"))
