@@ -71,5 +71,5 @@ def test_a_lost_journal_costs_no_running_guest_its_place(lab: Lab) -> None:
     (lab.node.data_dir / "attachments.jsonl").unlink()
     lab.start()
     assert lab.holder("c1-eth0") == "c1"
-    assert address in guest.ip("-o address show dev eth0")
+    assert address in guest.run("ip", "-o", "address", "show", "dev", "eth0").stdout
     lab.require_clean(1)
