@@ -5,6 +5,7 @@ link, so silence means that the networks are apart and not that a route is missi
 """
 
 import json
+import time
 from typing import Any
 
 from homeport_netns_fixtures.topology import Node
@@ -82,6 +83,13 @@ def interfaces(node: Node) -> dict[str, dict[str, Any]]:
 
 def phase(node: Node, name: str) -> str:
     return str(interfaces(node)[name]["status"]["phase"])
+
+
+def wait_phase(node: Node, name: str, wanted: str, within: float = 30) -> None:
+    end = time.monotonic() + within
+    while (now := phase(node, name)) != wanted:
+        assert time.monotonic() < end, f"Interface {name} is {now} after {within:.0f} s, not {wanted}"
+        time.sleep(0.1)
 
 
 def attach(node: Node, *arguments: str) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """Both executables under the reference client of CNI, every command."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from homeport_netns_fixtures import cni, names
-from homeport_netns_fixtures.cni import Answer, CniTool
+from homeport_netns_fixtures import cni
+from homeport_netns_fixtures.cni import CniTool
 from homeport_netns_fixtures.topology import Node
-from tests.runtime.conftest import install_cni
+from tests.runtime.callers import configure, install_cni, succeeded
 from tests.runtime.manifests import apply, interfaces
 
 TINY = """\
@@ -20,23 +19,10 @@ spec: {type: L2, ipam: {pools: [{cidr: 10.9.0.0/24, ranges: [{start: 10.9.0.5, e
 """
 
 
-def configure(cnitool: CniTool, plugins: list[Mapping[str, Any]], version: str = "1.1.0") -> str:
-    """A list of its own name: the reference client keeps results of all lists of this machine in one place."""
-    name = names.unique("list")
-    text = json.dumps({"cniVersion": version, "name": name, "plugins": plugins})
-    (cnitool.conf_dir / f"{name}.conflist").write_text(text)
-    return name
-
-
-def succeeded(answer: Answer) -> Answer:
-    assert answer.exit_code == 0, (answer.result, answer.stderr)
-    return answer
-
-
 @pytest.mark.parametrize("shim", ["c", "python"])
 def test_two_networks_every_command(node: Node, cnitool: CniTool, shim: str) -> None:
     install_cni(node, cnitool.bin_dir, shim)
-    lists = {name: configure(cnitool, [{"type": "homeport", "network": name}]) for name in ("blue", "green")}
+    lists = {name: configure(cnitool, {"type": "homeport", "network": name}) for name in ("blue", "green")}
     guests = {label: node.guest(label) for label in ("blue1", "blue2", "green1", "green2")}
     address: dict[str, str] = {}
     for label, guest in guests.items():
@@ -66,7 +52,7 @@ def test_gc_frees_what_the_client_forgot_and_nothing_else(node: Node, cnitool: C
     """cnitool ends what it remembers by DEL, and then says to the plugin nothing about what is valid: refused with 7,
     which frees nothing. Runtimes that name what is valid are played by a direct call."""
     install_cni(node, cnitool.bin_dir)
-    blue = configure(cnitool, [{"type": "homeport", "network": "blue"}])
+    blue = configure(cnitool, {"type": "homeport", "network": "blue"})
     remembered, forgotten, other = (node.guest(label) for label in ("remembered", "forgotten", "other"))
     configuration = {"cniVersion": "1.1.0", "name": blue, "type": "homeport", "network": "blue"}
     executable = cnitool.bin_dir / "homeport"
