@@ -1,13 +1,16 @@
 """The step with VLANs. It runs on this machine's kernel where that filters VLANs, else inside Debian's, in a virtual
 machine of its own:
 
-    python -m homeport_netns_fixtures.demo.vlans EXAMPLES
+    python -m homeport_netns_fixtures.demo.vlans here EXAMPLES         in the kernel that runs
+    python -m homeport_netns_fixtures.demo.vlans elsewhere EXAMPLES    in Debian's
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,10 +35,9 @@ class Elsewhere:
         self._process: subprocess.Popen[bytes] | None = None
         if capability.kernel_lacks() is None:
             return
-        inside = [sys.executable, "-m", __name__, os.fspath(examples)]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", debian_kernel.__name__, "--", *inside],
+                [sys.executable, "-m", __name__, "elsewhere", os.fspath(examples)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -112,11 +114,25 @@ def _answers(guest: Namespace, address: str) -> bool:
     return any(guest.pings(address, wait=1) for _ in range(20))
 
 
+def run_in_debian_kernel(examples: Path) -> int:
+    """Its exit code. That machine sees the checkout, and of the rest only what it is given: manifests from elsewhere go
+    there as a copy."""
+    with tempfile.TemporaryDirectory(prefix="hpt-manifests-") as directory:
+        seen = examples
+        if not examples.is_relative_to(Path.cwd()):
+            seen = Path(shutil.copytree(examples, Path(directory) / "examples"))
+        command = [sys.executable, "-m", __spec__.name, "here", os.fspath(seen)]
+        return debian_kernel.run(command, writable=Path(directory), limit=LIMIT_SECONDS)
+
+
 def main(argv: list[str]) -> int:
+    where, examples = argv[0], Path(argv[1])
+    if where == "elsewhere":
+        return run_in_debian_kernel(examples)
     os.environ["PATH"] = programs.search_path()
     os.environ[leftovers.SESSION] = str(os.getpid())
     try:
-        play(Narrator(), Path(argv[0]))
+        play(Narrator(), examples)
     except (NotAsTold, AssertionError) as error:
         print(f"Error: {error}", flush=True)
         return 1
