@@ -33,8 +33,8 @@ def test_etcd_away_for_long(outer: Lab, etcd: Etcd) -> None:
     address = lab.added("c2", db, vm="db")[0].split("/")[0]
     lab.added("c3", gone, vm="gone")
     with flood(web, address) as ping:
-        etcd.kill()
         away = time.monotonic()
+        etcd.kill()
         assert lab.delete("c3").exit_code == 0, "a DEL while etcd is away"
         wait_until(lambda: lab.call("STATUS", "").error == 50, "STATUS says that the store is away")
         assert time.monotonic() - away >= GRACE, "and not before the grace"
