@@ -88,7 +88,7 @@ class Attacher:
             fresh = before.isdisjoint(_port_names(nic.nic for nic in nics))
             with ExitStack() as undo:
                 if fresh:
-                    undo.callback(self._give_up, request.key, tuple(nic.nic for nic in nics))
+                    undo.callback(self._give_up, request.key, nics)
                 self._give_way(request.key, nics, before)
                 ports = self._plug(request, nics, guest, undo)
                 self._journal.attached(self._record(request, nics), guest.inode, default_route=guest.default_route)
@@ -232,10 +232,15 @@ class Attacher:
             log.warning("left to reconcile port=%s error=%s", name, error)
             self._stray()
 
-    def _give_up(self, key: AttachmentKey, nics: tuple[Nic, ...]) -> None:
-        """Undoes an allocation. When the store is away just now, the node's journal remembers to."""
+    def _give_up(self, key: AttachmentKey, nics: Sequence[AttachedNic]) -> None:
+        """Undoes an allocation, Interfaces that this call made included: a refused call leaves nobody an address. When
+        the store is away just now, the node's journal remembers to end what the call holds."""
+        attachment = Attachment(key, Source.CNI, "", tuple(nic.nic for nic in nics))
         try:
-            self._settler.settle(self._journal.ended(Attachment(key, Source.CNI, "", nics), self._clock(), GAVE_UP))
+            self._settler.settle(self._journal.ended(attachment, self._clock(), GAVE_UP))
+            for nic in nics:
+                if nic.interface.meta.revision == 0 and not nic.nic.ephemeral:
+                    self._allocator.delete_interface(nic.interface.key, GAVE_UP)
         except HomeportError as error:
             log.warning("undo left to the next start key=%s error=%s", key, error)
 

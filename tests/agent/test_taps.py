@@ -177,7 +177,7 @@ def test_a_tap_that_nobody_opened_is_refused_with_the_remedy(lab: Lab) -> None:
         attach_tap(lab, "web", "eth1")
     assert refused.value.code == 104
     node.ip("link delete tap9")
-    assert lab.holder("web-eth0") is None
+    assert lab.interface("web-eth0") is None, "a refused attach leaves nobody a place"
     lab.require_clean(ports=0)
 
 
