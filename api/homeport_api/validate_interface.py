@@ -71,4 +71,5 @@ def interface_changes(old: Interface, new: Interface) -> tuple[FieldError, ...]:
 
 def interface_not_enforced(interface: Interface) -> tuple[str, ...]:
     """The fields whose part is not built yet: stored, and without effect for now."""
-    return ("spec.trusted",) if interface.spec.trusted else ()
+    fields = {"spec.allowedAddresses": interface.spec.allowed, "spec.trusted": interface.spec.trusted}
+    return tuple(name for name, value in fields.items() if value)

@@ -120,6 +120,6 @@ def _tell(step: Step) -> None:
         case Interface():
             fields = interface_not_enforced(value)
         case VirtualMachine():
-            fields = ()
+            fields = ("spec.interfaces[].default",) if any(each.default for each in value.interfaces) else ()
     if fields:
         click.echo(f"Warning: {kind}/{name}: stored, and without effect in this version: {', '.join(fields)}", err=True)

@@ -137,8 +137,9 @@ def test_what_has_no_effect_yet_is_named(spec: dict[str, object], fields: tuple[
     assert not_enforced(network(**spec)) == fields
 
 
-def test_trust_has_no_effect_yet() -> None:
+def test_trust_and_further_addresses_have_no_effect_yet() -> None:
     assert interface_not_enforced(interface(trusted=["router"])) == ("spec.trusted",)
+    assert interface_not_enforced(interface(allowedAddresses=["192.0.2.7"])) == ("spec.allowedAddresses",)
     assert interface_not_enforced(interface()) == ()
 
 
