@@ -18,7 +18,8 @@ NETWORKS = Path(__file__).with_name("networks.yaml")
 @pytest.fixture(scope="session")
 def lan(vlan_kernel: None) -> Iterator[Lan]:
     with contextlib.ExitStack() as stack:
-        etcd = stack.enter_context(etcd_member())
+        # Its usual heartbeat of 20 ms would take a third of a processor in here.
+        etcd = stack.enter_context(etcd_member("--heartbeat-interval", "200", "--election-timeout", "2000"))
         world = stack.enter_context(topology.build(NodeSpec("a", bond=True), NodeSpec("b", bond=True), etcd=etcd))
         made = Lan(world, etcd)
         with timed("start of both agents"):

@@ -147,7 +147,7 @@ class SteadyPing:
         print(f"steady ping: {max(self._answered())} sent, {self.lost} lost")
 
 
-@dataclass(slots=True)
+@dataclass
 class Lan:
     """The world, and what tests ask of it. `guests` by name, as drawn above."""
 
