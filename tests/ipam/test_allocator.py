@@ -176,28 +176,6 @@ class TestRest:
         with world.views[0].reading() as reading:
             assert reading.resting(BLUE, pod.nic.addresses[0].ip) is None
 
-    def test_those_released_within_a_while_share_a_lease(self) -> None:
-        world = World()
-        for container in ("x", "y"):
-            world.allocator.attach(call(nic(container, ephemeral=True), container=container))
-        for container in ("x", "y"):
-            world.allocator.end(call(container=container).key, "DEL")
-        leases = [record.lease for record in world.store.list(keys.REST).records]
-        assert len(leases) == 2 and len(set(leases)) == 1 and leases[0]
-
-    def test_a_lease_that_the_store_lost_is_taken_anew(self) -> None:
-        store = MemoryStore()
-        world = World(store=store)
-        for container in ("x", "y"):
-            world.allocator.attach(call(nic(container, ephemeral=True), container=container))
-        world.allocator.end(call(container="x").key, "DEL")
-        (first,) = store.list(keys.REST).records
-        store.revoke(first.lease)
-        world.allocator.end(call(container="y").key, "DEL")
-        (second,) = store.list(keys.REST).records
-        assert second.lease not in (0, first.lease)
-        assert len(world.owners()) == 0
-
     def test_none_where_it_is_off(self) -> None:
         world = World(rest=0)
         world.allocator.attach(POD)
