@@ -13,6 +13,10 @@ from typing import Any
 from homeport_netns_fixtures.netns import Namespace
 
 
+RESULTS = Path("/var/lib/cni/results")
+"""Where libcni keeps the result of each attachment until its DEL, compiled into the reference client."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`result` is the JSON on stdout: a result, an error object, or empty when nothing was printed."""

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from homeport_netns_fixtures import capability, guest, leftovers, programs
+from homeport_netns_fixtures import capability, guest, leftovers, names, programs
 from homeport_netns_fixtures import libvirt as libvirt_module
 from homeport_netns_fixtures import topology as topology_module
 from homeport_netns_fixtures.capture import Capture
+from homeport_netns_fixtures.cni import RESULTS as CNI_RESULTS
 from homeport_netns_fixtures.cni import CniTool
 from homeport_netns_fixtures.etcd import Etcd, etcd, etcd_three
 from homeport_netns_fixtures.guest import Guest, Nic
@@ -232,15 +233,18 @@ def new_cni_plugins() -> Path:
 
 
 @pytest.fixture
-def cnitool(short_dir: Path, cni_plugins: Path) -> CniTool:
-    """The reference client of CNI, with directories of its own; the stock plugins are there already."""
+def cnitool(short_dir: Path, cni_plugins: Path) -> Iterator[CniTool]:
+    """The reference client of CNI, with directories of its own; the stock plugins are there already. What it remembers
+    of lists with a name of this run goes too, also where a test left their DEL out."""
     capability.require(programs.missing_programs("cnitool"))
     tool = CniTool(programs.find_program("cnitool") or "", short_dir / "cnitool-bin", short_dir / "cnitool-conf")
     tool.bin_dir.mkdir()
     tool.conf_dir.mkdir()
     for plugin in cni_plugins.iterdir():
         (tool.bin_dir / plugin.name).symlink_to(plugin)
-    return tool
+    yield tool
+    for remembered in CNI_RESULTS.glob(f"{names.PREFIX}{os.getpid()}-*"):
+        remembered.unlink()
 
 
 @pytest.fixture
