@@ -12,7 +12,6 @@ from typing import Any
 
 from homeport_netns_fixtures.netns import Namespace
 
-
 RESULTS = Path("/var/lib/cni/results")
 """Where libcni keeps the result of each attachment until its DEL, compiled into the reference client."""
 
