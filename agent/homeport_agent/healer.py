@@ -145,13 +145,13 @@ class Healer:
                 if nic.kind is PortKind.NONE:
                     continue
                 name = marks.port_name(nic.uid, nic.epoch)
-                with self._view.reading() as reading:
-                    network = reading.network(nic.network)
-                    interface = reading.interface(nic.interface)
-                if network is None:
-                    unplaced[name] = f"Network {nic.network} is not in the store"
-                    continue
                 try:
+                    with self._view.reading() as reading:
+                        network = reading.network(nic.network)
+                        interface = reading.interface(nic.interface)
+                    if network is None:
+                        unplaced[name] = f"Network {nic.network} is not in the store"
+                        continue
                     port = port_of(key, nic, network, self._switch.place(network))
                 except HomeportError as error:
                     unplaced[name] = str(error)

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from homeport_api.interface import InterfaceKey
 from homeport_netns_fixtures.netns import Namespace
+from homeport_store import keys
 
 from .lab import Lab, flood, wait_until
 
@@ -140,3 +142,21 @@ def test_a_foreign_link_in_the_switch_is_left_alone(lab: Lab) -> None:
     wait_until(lambda: len(lab.ports()) == 2, "healed")
     assert "theirs" in switch.links()
     switch.ip("link delete theirs")
+
+
+def test_a_record_that_cannot_be_read_keeps_no_other_port_from_being_healed(lab: Lab) -> None:
+    web, db, address = pair(lab)
+    key = keys.interface(InterfaceKey("default", "db-eth0"))
+    record = lab.store.get(key)
+    assert record is not None
+    lab.store.put_if(key, b"from a version to come", record.mod_revision)
+    try:
+        port = port_of(lab, "web")
+        lab.node.switch.ip(f"link delete {port}")
+        wait_until(lambda: port in lab.ports(), "the port is back")
+        web.wait_ping(address)
+        assert db.pings(address)
+    finally:
+        broken = lab.store.get(key)
+        assert broken is not None
+        lab.store.put_if(key, record.value, broken.mod_revision)
