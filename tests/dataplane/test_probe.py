@@ -2,7 +2,6 @@
 
 from ipaddress import ip_address
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +25,8 @@ def test_a_tagged_probe_has_the_tag_before_the_type() -> None:
 
 
 def test_a_dad_solicitation_is_what_others_build() -> None:
-    scapy = pytest.importorskip("scapy.all")
+    from scapy import all as scapy  # takes half a second to import
+
     target = "2001:db8::1234:5678"
     expected = (
         scapy.Ether(src=OURS, dst="33:33:ff:34:56:78")
@@ -44,7 +44,8 @@ def test_an_arp_reply_and_a_gratuitous_one_are_claims_and_a_probe_is_none() -> N
 
 
 def test_an_advertisement_is_a_claim_only_from_the_link_itself() -> None:
-    scapy = pytest.importorskip("scapy.all")
+    from scapy import all as scapy  # takes half a second to import
+
     target = "2001:db8::1"
 
     def advertisement(hops: int) -> bytes:
