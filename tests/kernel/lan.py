@@ -294,9 +294,14 @@ class Lan:
         counters = [each["counter"] for each in json.loads(done.stdout)["nftables"] if "counter" in each]
         return {counter["name"]: counter["packets"] for counter in counters}
 
-    def learned(self, node: Node) -> set[str]:
-        """MAC, port and VLAN of what the bridge learned or was told."""
-        return set(node.switch.run("bridge", "fdb", "show", "br", BRIDGE).stdout.splitlines())
+    def learned(self, node: Node, port: str) -> set[tuple[str, int]]:
+        """(MAC, VLAN) of what the bridge learned on a port."""
+        entries = json.loads(node.switch.run("bridge", "-json", "fdb", "show", "br", BRIDGE).stdout)
+        return {
+            (entry["mac"], entry.get("vlan", 0))
+            for entry in entries
+            if entry["ifname"] == port and entry.get("state") != "permanent"
+        }
 
     # What crosses
 
@@ -333,7 +338,7 @@ class Wires:
         return found()[0]
 
 
-def ping(guest: Guest, address: str, *, device: str = "eth0", size: int = 56, count: int = 1) -> bool:
-    """Whether all echo requests out of `device` are answered."""
-    argv = ["ping", "-n", "-q", "-c", str(count), "-i", "0.2", "-W", "5", "-I", device, "-s", str(size), address]
+def ping(guest: Guest, address: str, *, device: str = "eth0", size: int = 56, wait: int = 5) -> bool:
+    """Whether an echo request out of `device` is answered within `wait` seconds."""
+    argv = ["ping", "-n", "-q", "-c", "1", "-W", str(wait), "-I", device, "-s", str(size), address]
     return guest.namespace.run(*argv, check=False, timeout=60).returncode == 0

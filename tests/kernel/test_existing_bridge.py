@@ -78,7 +78,7 @@ def test_a_dropping_forward_chain_is_a_condition(lan: Lan, yard: Yard, bridged_t
     (condition,) = report.conditions
     assert (condition.type, condition.status) == ("ForwardingDropped", "True")
     assert "ip filter FORWARD" in condition.message
-    assert not ping(yard.one, "10.40.0.12"), "which is the truth"
+    assert not ping(yard.one, "10.40.0.12", wait=1), "which is the truth"
     shown = lan.homeport(lan.a, "get", "network", "yard", "-o", "json")
     assert "ForwardingDropped" in shown
     lan.a.namespace.run("nft", "delete", "table", "ip", "filter")
@@ -93,7 +93,7 @@ def test_connection_tracking_on_the_bridge_is_lost_fragments(lan: Lan, yard: Yar
     assert (condition.type, condition.status) == ("FragmentsLost", "True")
     assert "bridge firewall forward" in condition.message
     assert ping(yard.one, yard.address)
-    assert not ping(yard.one, yard.address, size=4000), "which is the truth"
+    assert not ping(yard.one, yard.address, size=4000, wait=1), "which is the truth"
     lan.a.namespace.run("nft", "delete", "table", "bridge", "firewall")
     lan.wait_report(lan.a, "yard", lambda report: not report.conditions, "the condition ends with the rule")
 

@@ -1,6 +1,7 @@
 """What the node's own namespace does, with its firewall, br_netfilter and VLANs, leaves the switch alone."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -65,6 +66,17 @@ def test_big_pings_pass_whatever_the_host_drops(
 
 def test_big_pings_pass_between_trunks_in_a_tag_of_their_own(lan: Lan, firewalled: None) -> None:
     assert ping(lan["trunk1"], "192.0.2.32", device="eth0.100", size=4000)
+
+
+def test_the_node_itself_reaches_its_guests_by_a_port_of_its_own(lan: Lan, firewalled: None) -> None:
+    """`homeport attach --host`, by the real command line: what the host forwards is dropped, what is its own is not."""
+    result = json.loads(lan.homeport(lan.a, "attach", "self", "--network", "blue", "--host", "--ip", "192.0.2.60"))
+    (link,) = [each["name"] for each in result["interfaces"] if each["name"].startswith("hp-")]
+    for target in ("blue1", "blue3"):
+        argv = ("ping", "-n", "-q", "-c", "1", "-W", "5", "-s", "4000", "-I", link, lan[target].address)
+        lan.a.namespace.run(*argv)
+    lan.homeport(lan.a, "detach", "self")
+    assert link not in lan.a.namespace.links()
 
 
 def test_the_switch_keeps_br_netfilter_off(lan: Lan, firewalled: None) -> None:

@@ -89,7 +89,7 @@ def require_silence(lan: Lan, add: PausedAdd) -> None:
         assert not sent & {body(each.data) for each in wires.sent(lan.b)}, "out"
         assert not sent & {body(each.data) for each in beside}, "to a neighbour"
         assert not inside.matching(lambda each: not each.outgoing), "in"
-    assert not any(add.mac in line for line in lan.learned(lan.b)), "learned"
+    assert lan.learned(lan.b, add.port) == set()
 
 
 def test_a_muted_port_is_silent_until_it_opens(lan: Lan, faulty: Node) -> None:

@@ -33,7 +33,7 @@ def test_an_uplink_that_flaps_carries_the_same_vlans_again(lan: Lan) -> None:
     for _ in range(2):
         for nic in (0, 1):
             lan.world.unplug(lan.b, nic)
-        wait_until(lambda: not ping(lan["blue1"], lan["blue3"].address), "without a cable there is no way")
+        wait_until(lambda: not ping(lan["blue1"], lan["blue3"].address, wait=1), "without a cable there is no way")
         for nic in (0, 1):
             lan.world.plug(lan.b, nic)
         for source, target in (("blue1", "blue3"), ("office1", "office2"), ("trunk1", "trunk2")):
