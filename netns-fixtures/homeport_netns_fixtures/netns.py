@@ -105,6 +105,14 @@ class Namespace:
         """Applies a ruleset in nft's own language, whole or not at all."""
         self.run("nft", "-f", "-", stdin=ruleset)
 
+    def get_sysctl(self, name: str) -> str:
+        """One setting below /proc/sys/net: `ns.get_sysctl("ipv4/ip_forward")`. What is read there is the reader's own
+        namespace's, and `sysctl` itself is not on every machine."""
+        return self.run("cat", f"/proc/sys/net/{name}").stdout.strip()
+
+    def set_sysctl(self, name: str, value: int | str) -> None:
+        self.run("tee", f"/proc/sys/net/{name}", stdin=str(value))
+
     def pings(self, address: str, *, count: int = 1, wait: float = 2, size: int | None = None) -> bool:
         """True when every one of `count` echo requests is answered within `wait` seconds."""
         extra = [] if size is None else ["-s", str(size)]

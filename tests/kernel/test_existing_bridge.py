@@ -56,9 +56,9 @@ def yard(lan: Lan) -> Iterator[Yard]:
 @pytest.fixture
 def bridged_to_ip_tables(lan: Lan, yard: Yard) -> Iterator[None]:
     host = lan.a.namespace
-    host.run("sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=1")
+    host.set_sysctl("bridge/bridge-nf-call-iptables", 1)
     yield
-    host.run("sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=0")
+    host.set_sysctl("bridge/bridge-nf-call-iptables", 0)
     lan.wait_report(lan.a, "yard", lambda report: not report.conditions, "nothing is wrong with br_netfilter off")
 
 

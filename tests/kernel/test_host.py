@@ -27,7 +27,7 @@ def bridged_frames_to_a_dropping_firewall(*nodes: Node) -> Iterator[None]:
     def switch(value: int) -> None:
         for node in nodes:
             for tables in ("iptables", "ip6tables"):
-                node.namespace.run("sysctl", "-q", "-w", f"net.bridge.bridge-nf-call-{tables}={value}")
+                node.namespace.set_sysctl(f"bridge/bridge-nf-call-{tables}", value)
 
     for node in nodes:
         node.namespace.nft(DROP_FORWARDED)
@@ -81,7 +81,7 @@ def test_the_node_itself_reaches_its_guests_by_a_port_of_its_own(lan: Lan, firew
 
 def test_the_switch_keeps_br_netfilter_off(lan: Lan, firewalled: None) -> None:
     for tables in ("iptables", "ip6tables", "arptables"):
-        assert lan.a.switch.run("sysctl", "-n", f"net.bridge.bridge-nf-call-{tables}").stdout.strip() == "0"
+        assert lan.a.switch.get_sysctl(f"bridge/bridge-nf-call-{tables}") == "0"
 
 
 def test_a_flush_of_the_hosts_ruleset_changes_nothing(lan: Lan) -> None:

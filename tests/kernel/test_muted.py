@@ -58,7 +58,7 @@ def faulty(lan: Lan) -> Iterator[Node]:
 def set_br_netfilter(namespaces: tuple[Namespace, ...], value: int) -> None:
     for namespace in namespaces:
         for tables in ("iptables", "ip6tables", "arptables"):
-            namespace.run("sysctl", "-q", "-w", f"net.bridge.bridge-nf-call-{tables}={value}")
+            namespace.set_sysctl(f"bridge/bridge-nf-call-{tables}", value)
 
 
 def require_silence(lan: Lan, add: PausedAdd) -> None:
