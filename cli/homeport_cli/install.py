@@ -176,10 +176,12 @@ read -r caller <"/proc/$PPID/comm" || true
 case $caller in
 libvirtd | virtqemud)
     # libvirt looks for the tap where it made it until it has started QEMU. So the tap moves when QEMU has it open and
-    # libvirt no longer; how that went is in the log.
+    # libvirt no longer, which on a busy machine is not the same moment: refused, it tries again, a few times. How that
+    # went is in the log.
     (
         while grep -qs "^iff:[[:space:]]*$tap\$" "/proc/$PPID/fdinfo/"*; do sleep 0.1; done
-        attach "$@"
+        tries=0
+        until (attach "$@") || [ $tries -ge 10 ]; do tries=$((tries + 1)); sleep 0.5; done
     ) </dev/null >{directory}/"$tap.log" 2>&1 &
     ;;
 *) attach "$@" ;;

@@ -84,7 +84,7 @@ def test_libvirt_attaches_and_detaches_by_the_same_scripts(node: Node, libvirt: 
         assert wait_booted(guest), f"{tap}: {log.read_text() if log.exists() else 'the script wrote no log'}"
         assert [entry["lladdr"] for entry in guest.show("neigh") if entry["dst"] == ADDRESS] == [MAC]
         assert tap not in node.namespace.links()
-        assert json.loads(log.read_text())["ips"][0]["address"] == f"{ADDRESS}/24"
+        assert json.loads(log.read_text()[log.read_text().index("{") :])["ips"][0]["address"] == f"{ADDRESS}/24"
         hypervisor.virsh("destroy", "web")
         wait_phase(node, "web-eth0", "Reserved")
         assert (tap in node.namespace.links()) == (managed == "no")
