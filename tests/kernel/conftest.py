@@ -15,8 +15,9 @@ from .lan import Lan, timed
 NETWORKS = Path(__file__).with_name("networks.yaml")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lan(vlan_kernel: None) -> Iterator[Lan]:
+    """Gone before the tests of other folders: it would slow them down."""
     with contextlib.ExitStack() as stack:
         # Its usual heartbeat of 20 ms would take a third of a processor in here.
         etcd = stack.enter_context(etcd_member("--heartbeat-interval", "200", "--election-timeout", "2000"))
