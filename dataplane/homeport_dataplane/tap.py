@@ -34,7 +34,8 @@ from homeport_dataplane.netlink import Request
 from homeport_dataplane.netns import Namespace, NamespaceId
 from homeport_dataplane.port import Port, bridge_index, is_right, join
 
-_TUN_DEVICE = "/dev/net/tun"
+_TUN_DEVICE = "/net/tun"
+"""As the end of the path: a process in another mount namespace shows it from where its /dev begins."""
 _TUNGETDEVNETNS = 0x54E3
 _SYS_PIDFD_GETFD = 438  # the same number on every architecture
 
@@ -141,7 +142,7 @@ def _is_tap(process: str, descriptor: str, namespace: Namespace, name: str) -> b
     """fdinfo of a tap's descriptor has the line `iff:<tab>NAME`; the descriptor itself tells the namespace.
     Plain paths: this looks at every descriptor of the node."""
     try:
-        if os.readlink(f"{process}/fd/{descriptor}") != _TUN_DEVICE:  # noqa: PTH115
+        if not os.readlink(f"{process}/fd/{descriptor}").endswith(_TUN_DEVICE):  # noqa: PTH115
             return False
         lines = (Path(process) / "fdinfo" / descriptor).read_text().splitlines()
         named = any(line.startswith("iff:") and line[4:].strip() == name for line in lines)
