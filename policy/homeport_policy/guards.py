@@ -1,42 +1,62 @@
-"""The base table: what ports may never send, and which ports are mute. It holds with no policy loaded, and fails
-closed.
+"""The base table: what ports may never send, which ports are mute, and what policies hang from. It holds with no policy
+loaded, and fails closed.
 
-    set         a link is in it when                      a link that is missing from it
-    uplinks     it is an uplink                           is judged as a port
-    ports       it is a guest's port                      is dropped (switch), or not ours (a bridge of the node)
-    speaking    it is an uplink, or an open port          is mute, both ways
-    trunks      its guest sends VLAN tags                 may send none
-    lax         its Network has antiSpoof off             may send IPv4, IPv6, ARP and its own RARP only
-    macs        with the MAC of its Interface             may send no RARP
+    set           a link is in it when                      a link that is missing from it
+    uplinks       it is an uplink                           is judged as a port
+    ports         it is a guest's port                      is dropped (switch), or not ours (a bridge of the node)
+    speaking      it is an uplink, or an open port          is mute, both ways
+    trunks        its guest sends VLAN tags                 may send none
+    lax           its Network has antiSpoof off             may send IPv4, IPv6, ARP and its own RARP only
+    macs          with the MAC of its Interface             may send nothing, and no ARP in another's name
+    learning4, 6  its addresses of that family are          may send from those in `sources4` and `sources6`, and
+                  not known                                 answer for those in `targets6`
+    dhcp_servers  its guest may answer DHCP                 may not
+    routers       its guest may advertise routes            may not
 
 So the loss of an element never opens anything. On a bridge of the node, only frames from and to our ports are judged,
 and frames for the bridge itself pass: the node may speak to its guests there.
+
+What is dropped before forwarding is not learned: the source of a dropped frame never gets into the bridge's table.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 
-from homeport_api.addresses import MacAddress
+from homeport_api.addresses import AddressRange, IpAddress, MacAddress
+from homeport_policy import forward
+from homeport_policy.forward import DHCP_SERVERS, PORTS, ROUTERS
 from homeport_policy.ruleset import (
     Chain,
     Change,
     Element,
     EtherType,
     Hook,
+    Icmp6Type,
     InSet,
     Key,
     LinkLocalDestination,
+    Map,
+    NdTargetLinkLocal,
     OuterTag,
     Protocol,
     Rule,
     Ruleset,
     Set,
+    SetZone,
+    Side,
     Verdict,
+    Within,
+    element,
 )
 
 TABLE = "homeport"
-UPLINKS, PORTS, SPEAKING, TRUNKS, LAX, MACS = "uplinks", "ports", "speaking", "trunks", "lax", "macs"
+UPLINKS, SPEAKING, TRUNKS, LAX, MACS = "uplinks", "speaking", "trunks", "lax", "macs"
+SOURCES4, SOURCES6, TARGETS6 = "sources4", "sources6", "targets6"
+LEARNING4, LEARNING6 = "learning4", "learning6"
+FORBIDDEN6, FORBIDDEN_TARGETS6 = "forbidden6", "forbidden_targets6"
+PORT_ZONES, VLAN_ZONES, GUEST_ZONES, BRIDGES = "port_zones", "vlan_zones", "guest_zones", "bridges"
 
 # Before -200, where bridge conntrack looks up, and before a frame's source is learned.
 _PREROUTING = -300
@@ -44,6 +64,14 @@ _FILTER = -200
 
 _TAGS = frozenset((EtherType.VLAN, EtherType.SERVICE_VLAN))
 _CARRIED = frozenset((EtherType.IPV4, EtherType.IPV6, EtherType.ARP, EtherType.RARP))
+_IPV4, _IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
+_ARP, _RARP = Protocol(frozenset({EtherType.ARP})), Protocol(frozenset({EtherType.RARP}))
+_LINK_LOCAL = AddressRange(IPv6Address("fe80::"), IPv6Address("febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))
+_NOWHERE = AddressRange(IPv6Address(0), IPv6Address(0))
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+
+UNSPECIFIED: tuple[IpAddress, IpAddress] = (IPv4Address(0), IPv6Address(0))
+"""What a host that has no address yet sends from (RFC 1122 §3.2.1.3, RFC 4291 §2.5.2): always its own."""
 
 
 class Placement(Enum):
@@ -56,24 +84,42 @@ class Placement(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GuardedPort:
-    """A port as its guards see it. `trunk`: it may send one VLAN tag."""
+    """A port as its guards see it. `trunk`: it may send one VLAN tag. `addresses` are those it may send from; of a
+    family in `learning` it may send from any. `forbidden` are link-local addresses of others, such as the gateway's.
+    `zone`: the connection tracking zone of what it sends without a tag; `vlan_zones`: with one."""
 
     name: str
     mac: MacAddress
     trunk: bool = False
     anti_spoof: bool = True
+    addresses: frozenset[IpAddress] = frozenset()
+    learning: frozenset[int] = frozenset({4, 6})
+    forbidden: frozenset[IPv6Address] = frozenset()
+    dhcp_server: bool = False
+    router: bool = False
+    node: bool = False
+    zone: int | None = None
+    vlan_zones: tuple[tuple[int, int], ...] = ()
 
 
-def base(placement: Placement = Placement.SWITCH, table: str = TABLE) -> Ruleset:
-    """The table with its chains and empty sets. Applied again it puts back rules that somebody took, and nothing
-    else."""
-    sets = (
+def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, tracking: bool = False) -> Ruleset:
+    """The table with its chains and empty sets. Applied again it puts back rules that somebody took, and nothing else.
+    `tracking`: the kernel tracks bridged connections, without which no policy can be enforced."""
+    sets: tuple[Set | Map, ...] = (
         Set(UPLINKS, Key.IN_LINK),
         Set(PORTS, Key.IN_LINK),
         Set(SPEAKING, Key.IN_LINK),
         Set(TRUNKS, Key.IN_LINK),
         Set(LAX, Key.IN_LINK),
+        Set(LEARNING4, Key.IN_LINK),
+        Set(LEARNING6, Key.IN_LINK),
         Set(MACS, Key.IN_LINK_AND_SOURCE),
+        Set(SOURCES4, Key.IN_LINK_AND_SOURCE4),
+        Set(SOURCES6, Key.IN_LINK_AND_SOURCE6),
+        Set(FORBIDDEN6, Key.IN_LINK_AND_SOURCE6),
+        Set(TARGETS6, Key.IN_LINK_AND_ND_TARGET),
+        Set(FORBIDDEN_TARGETS6, Key.IN_LINK_AND_ND_TARGET),
+        *forward.SETS,
     )
     mute_in, mute_out = _mute(placement, Key.IN_LINK), _mute(placement, Key.OUT_LINK)
     if placement is Placement.SWITCH:
@@ -82,100 +128,199 @@ def base(placement: Placement = Placement.SWITCH, table: str = TABLE) -> Ruleset
             Rule((_is_in(PORTS, False),), Verdict.DROP, "unknown"),
         )
         to_bridge = Rule((), Verdict.DROP, "to_bridge")
+        ours: tuple[Rule, ...] = ()
     else:
         judged = (Rule((_is_in(PORTS, False),), Verdict.ACCEPT),)
         to_bridge = mute_in
+        ours = (Rule((_is_in(PORTS, False), InSet(Key.OUT_LINK, PORTS, False)), Verdict.ACCEPT),)
+    zones: tuple[Rule, ...] = ()
+    policies: tuple[Rule, ...] = ()
+    more: tuple[Chain, ...] = ()
+    if tracking:
+        zones, zone_maps = _zones(placement)
+        sets += (*zone_maps, *forward.POLICY_SETS)
+        policies, more = forward.policy_rules(), forward.policy_chains()
     chains = (
-        Chain("prerouting", Hook.PREROUTING, _PREROUTING, (mute_in, *judged, *_guards())),
+        *more,
+        Chain("prerouting", Hook.PREROUTING, _PREROUTING, (mute_in, *zones, *judged, *_guards())),
         Chain("input", Hook.INPUT, _FILTER, (to_bridge,)),
-        Chain("forward", Hook.FORWARD, _FILTER, (mute_in, mute_out)),
+        Chain("forward", Hook.FORWARD, _FILTER, (mute_in, mute_out, *ours, *forward.guard_rules(), *policies)),
         Chain("output", Hook.OUTPUT, _FILTER, (mute_out,)),
     )
     counters = sorted({rule.counter for chain in chains for rule in chain.rules if rule.counter is not None})
     return Ruleset(table, tuple(counters), sets, chains)
 
 
-def admit(port: GuardedPort, table: str = TABLE) -> Change:
-    """Puts the port's guards in place, and mutes it. A port whose guards were other ones gets these."""
-    present = guards_of(port)
-    absent = tuple(Element(name, port.name) for name in (TRUNKS, LAX, SPEAKING, UPLINKS))
+def admit(port: GuardedPort, table: str = TABLE, *, tracking: bool = False) -> Change:
+    """Puts the port's guards in place, and mutes it. A port whose guards were other ones gets these; addresses and
+    zones that it had before and that are not its own any more are the reconciler's to take out."""
+    present = guards_of(port, tracking=tracking)
+    absent = tuple(
+        element(name, port.name)
+        for name in (TRUNKS, LAX, SPEAKING, UPLINKS, LEARNING4, LEARNING6, DHCP_SERVERS, ROUTERS)
+    )
     return Change(table, present, tuple(each for each in absent if each not in present))
 
 
 def open_port(name: str, table: str = TABLE) -> Change:
     """Lets a port speak, which must have been admitted: else it stays dropped."""
-    return Change(table, add=(Element(SPEAKING, name),))
+    return Change(table, add=(element(SPEAKING, name),))
 
 
 def mute(name: str, table: str = TABLE) -> Change:
     """Silences a port both ways; its guards stay."""
-    return Change(table, delete=(Element(SPEAKING, name),))
+    return Change(table, delete=(element(SPEAKING, name),))
 
 
-def remove(port: GuardedPort, table: str = TABLE) -> Change:
+def remove(port: GuardedPort, table: str = TABLE, *, tracking: bool = False) -> Change:
     """Takes away everything that names the port, which is mute from then on."""
-    names = tuple(Element(name, port.name) for name in (SPEAKING, PORTS, TRUNKS, LAX))
-    return Change(table, delete=(*names, Element(MACS, port.name, port.mac)))
+    links = (SPEAKING, PORTS, TRUNKS, LAX, LEARNING4, LEARNING6, DHCP_SERVERS, ROUTERS)
+    known = guards_of(port, tracking=tracking)
+    others = tuple(each for each in known if each.set not in links)
+    return Change(table, delete=(*(element(name, port.name) for name in links), *others))
 
 
-def admit_uplink(name: str, table: str = TABLE) -> Change:
-    """Lets an uplink's frames pass to the ports. Only in the switch: a bridge of the node has its own way out."""
-    return Change(table, add=(Element(UPLINKS, name), Element(SPEAKING, name)))
+def admit_uplink(
+    name: str, zones: Iterable[tuple[int, int]] = (), untagged: int | None = None, table: str = TABLE
+) -> Change:
+    """Lets an uplink's frames pass to the ports. Only in the switch: a bridge of the node has its own way out. `zones`
+    are the connection tracking zones by VLAN ID, `untagged` that of frames without a tag."""
+    found = [element(UPLINKS, name), element(SPEAKING, name)]
+    found += [Element(VLAN_ZONES, (name, vlan), zone) for vlan, zone in zones]
+    if untagged is not None:
+        found.append(Element(PORT_ZONES, (name,), untagged))
+    return Change(table, add=tuple(found))
 
 
 def remove_uplink(name: str, table: str = TABLE) -> Change:
-    return Change(table, delete=(Element(UPLINKS, name), Element(SPEAKING, name)))
+    return Change(table, delete=(element(UPLINKS, name), element(SPEAKING, name)))
 
 
-def guards_of(port: GuardedPort) -> tuple[Element, ...]:
+def guards_of(port: GuardedPort, *, tracking: bool = False) -> tuple[Element, ...]:
     """The elements of an admitted port, whether open or mute."""
-    elements = [Element(PORTS, port.name), Element(MACS, port.name, port.mac)]
-    if port.trunk:
-        elements.append(Element(TRUNKS, port.name))
-    if not port.anti_spoof:
-        elements.append(Element(LAX, port.name))
-    return tuple(elements)
+    return tuple(_guards_of(port, tracking))
 
 
-def desired(uplinks: Iterable[str], ports: Iterable[tuple[GuardedPort, bool]]) -> frozenset[Element]:
+def desired(
+    uplinks: Iterable[str], ports: Iterable[tuple[GuardedPort, bool]], *, tracking: bool = False
+) -> frozenset[Element]:
     """All elements for these uplinks and ports (with True: open)."""
     elements: set[Element] = set()
     for uplink in uplinks:
         elements.update(admit_uplink(uplink).add)
     for port, is_open in ports:
-        elements.update(guards_of(port))
+        elements.update(_guards_of(port, tracking))
         if is_open:
-            elements.add(Element(SPEAKING, port.name))
+            elements.add(element(SPEAKING, port.name))
     return frozenset(elements)
 
 
 def difference(wanted: Iterable[Element], present: Iterable[Element], table: str = TABLE) -> Change:
     """What makes `present` into `wanted`: nothing more, so that an unchanged port sees no change."""
     wanted, present = frozenset(wanted), frozenset(present)
-    return Change(table, tuple(sorted(wanted - present, key=_order)), tuple(sorted(present - wanted, key=_order)))
+    return Change(
+        table,
+        tuple(sorted(wanted - present, key=Element.order)),
+        tuple(sorted(present - wanted, key=Element.order)),
+    )
 
 
-def read_element(set_name: str, key: str) -> Element:
-    """An element as the kernel lists it: `hp0123` or `hp0123 . 02:00:00:00:00:01`."""
-    link, separator, mac = key.partition(" . ")
-    return Element(set_name, link, mac if separator else None)
+def _guards_of(port: GuardedPort, tracking: bool) -> Iterator[Element]:
+    name = port.name
+    yield element(PORTS, name)
+    yield element(MACS, name, port.mac)
+    flags = {
+        TRUNKS: port.trunk,
+        LAX: not port.anti_spoof,
+        LEARNING4: 4 in port.learning,
+        LEARNING6: 6 in port.learning,
+        DHCP_SERVERS: port.dhcp_server,
+        ROUTERS: port.router,
+    }
+    yield from (element(flag, name) for flag, is_set in flags.items() if is_set)
+    for address in sorted({*port.addresses, *UNSPECIFIED}, key=lambda each: (each.version, int(each))):
+        if isinstance(address, IPv4Address):
+            yield element(SOURCES4, name, address)
+        else:
+            yield element(SOURCES6, name, address)
+            yield element(TARGETS6, name, int(address))
+    for address in sorted(port.forbidden):
+        yield element(FORBIDDEN6, name, address)
+        yield element(FORBIDDEN_TARGETS6, name, int(address))
+    if tracking:
+        if port.zone is not None:
+            yield Element(PORT_ZONES, (name,), port.zone)
+        yield from (Element(VLAN_ZONES, (name, vlan), zone) for vlan, zone in port.vlan_zones)
+        if port.node:
+            yield element(forward.NODES, name)
+
+
+def _zones(placement: Placement) -> tuple[tuple[Rule, ...], tuple[Set | Map, ...]]:
+    """The connection tracking zone of each L2 domain, so that two VLANs with the same addresses keep apart: by port and
+    VLAN ID, or else by port. On a bridge of the node only for our ports: what comes from the bridge's other ports is
+    known by the guest that it goes to, and the node's own connections are left alone."""
+    by_vlan = Map(VLAN_ZONES, Key.IN_LINK_AND_VLAN, zones=True)
+    by_port = Map(PORT_ZONES, Key.IN_LINK, zones=True)
+    # The first that is given stays.
+    rules = (
+        Rule((OuterTag(frozenset({EtherType.VLAN})),), SetZone(by_vlan.key, by_vlan.name)),
+        Rule((), SetZone(by_port.key, by_port.name)),
+    )
+    if placement is Placement.SWITCH:
+        return rules, (by_vlan, by_port)
+    by_guest = Map(GUEST_ZONES, Key.DESTINATION, zones=True)
+    not_for_bridge = InSet(Key.DESTINATION, BRIDGES, member=False)
+    there = (*rules, Rule((), SetZone(by_guest.key, by_guest.name)))
+    return (
+        tuple(Rule((not_for_bridge, *rule.matches), rule.action) for rule in there),
+        (Set(BRIDGES, Key.DESTINATION), by_vlan, by_port, by_guest),
+    )
 
 
 def _guards() -> tuple[Rule, ...]:
     """What a port that speaks may not send. A tag that the kernel has split off is the outer one; one that is left in
     the frame is an inner one."""
-    tag_is = OuterTag(_TAGS)
+    solicits = (_IPV6, Icmp6Type(frozenset({_SOLICITATION})), Within(Side.SOURCE, (_NOWHERE,)))
+    advertises = (_IPV6, Icmp6Type(frozenset({_ADVERTISEMENT})))
+    foreign_target = (
+        _is_in(LEARNING6, False),
+        InSet(Key.IN_LINK_AND_ND_TARGET, TARGETS6, member=False),
+        NdTargetLinkLocal(member=False),
+    )
     return (
         Rule((LinkLocalDestination(),), Verdict.DROP, "link_local"),
         Rule((Protocol(_TAGS),), Verdict.DROP, "tagged"),
-        Rule((_is_in(TRUNKS, False), tag_is), Verdict.DROP, "tagged"),
+        Rule((_is_in(TRUNKS, False), OuterTag(_TAGS)), Verdict.DROP, "tagged"),
         Rule((OuterTag(frozenset((EtherType.SERVICE_VLAN,))),), Verdict.DROP, "tagged"),
         Rule((_is_in(LAX),), Verdict.ACCEPT),
         Rule((Protocol(_CARRIED, one_of=False),), Verdict.DROP, "ethertype"),
+        Rule((InSet(Key.IN_LINK_AND_SOURCE, MACS, member=False),), Verdict.DROP, "foreign_mac"),
+        Rule((_RARP,), Verdict.ACCEPT),
+        Rule((_ARP, InSet(Key.IN_LINK_AND_ARP_MAC, MACS, member=False)), Verdict.DROP, "foreign_arp"),
+        # A trunk's addresses are those of its native VLAN; in the others only its MAC is known.
+        Rule((OuterTag(_TAGS),), Verdict.ACCEPT),
         Rule(
-            (Protocol(frozenset((EtherType.RARP,))), InSet(Key.IN_LINK_AND_SOURCE, MACS, member=False)),
+            (_ARP, _is_in(LEARNING4, False), InSet(Key.IN_LINK_AND_ARP4, SOURCES4, member=False)),
             Verdict.DROP,
-            "rarp",
+            "foreign_arp",
+        ),
+        Rule(
+            (_IPV4, _is_in(LEARNING4, False), InSet(Key.IN_LINK_AND_SOURCE4, SOURCES4, member=False)),
+            Verdict.DROP,
+            "foreign_ipv4",
+        ),
+        Rule((_IPV6, InSet(Key.IN_LINK_AND_SOURCE6, FORBIDDEN6)), Verdict.DROP, "foreign_ipv6"),
+        # Whoever answers for an address has it; and so has, to those who listen, whoever asks if anybody has it.
+        *(
+            Rule((*whoever, *what), Verdict.DROP, "foreign_nd")
+            for whoever in (solicits, advertises)
+            for what in ((InSet(Key.IN_LINK_AND_ND_TARGET, FORBIDDEN_TARGETS6),), foreign_target)
+        ),
+        Rule((_IPV6, Within(Side.SOURCE, (_LINK_LOCAL,))), Verdict.ACCEPT),
+        Rule(
+            (_IPV6, _is_in(LEARNING6, False), InSet(Key.IN_LINK_AND_SOURCE6, SOURCES6, member=False)),
+            Verdict.DROP,
+            "foreign_ipv6",
         ),
     )
 
@@ -187,7 +332,3 @@ def _mute(placement: Placement, key: Key) -> Rule:
 
 def _is_in(name: str, member: bool = True) -> InSet:
     return InSet(Key.IN_LINK, name, member)
-
-
-def _order(element: Element) -> tuple[str, str, str]:
-    return element.set, element.link, element.mac or ""

@@ -5,28 +5,54 @@ Each rule's comment is its fingerprint, so that drift is found by comparing comm
 
 import hashlib
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
 from homeport_policy.ruleset import (
+    Action,
+    Carries,
     Chain,
     Change,
+    Dispatch,
     Element,
     EtherType,
+    Goto,
     Hook,
+    Icmp6Type,
     InSet,
+    InZone,
+    Jump,
+    Key,
     LinkLocalDestination,
+    Log,
+    Map,
     Match,
+    NdTargetLinkLocal,
+    NoSyn,
     OuterTag,
+    OverRate,
+    Part,
+    PortRange,
     Protocol,
+    Reply,
     Rule,
     Ruleset,
+    Set,
+    SetZone,
+    State,
+    ToPort,
+    UdpPorts,
+    Verdict,
+    Within,
 )
 
 _FAMILY = "bridge"
-_TABLE = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _LINK = re.compile(r"[A-Za-z0-9_.=@+~-]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _NAMES = {EtherType.IPV4: "ip", EtherType.IPV6: "ip6", EtherType.ARP: "arp"}
+_METER = "size 65536; flags dynamic; timeout 1m; "
 
 
 class Unrenderable(ValueError):
@@ -39,72 +65,188 @@ def render(value: Ruleset | Change) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def fingerprints(ruleset: Ruleset) -> dict[str, tuple[str, ...]]:
+def fingerprints(chains: Iterable[Chain]) -> dict[str, tuple[str, ...]]:
     """The comments of each chain's rules in order: equal to what the kernel lists if and only if no rule was
     changed."""
-    return {chain.name: tuple(fingerprint(rule) for rule in chain.rules) for chain in ruleset.chains}
+    return {chain.name: tuple(fingerprint(rule) for rule in chain.rules) for chain in chains}
 
 
 def fingerprint(rule: Rule) -> str:
     return hashlib.sha256(_statement(rule).encode()).hexdigest()[:12]
 
 
-def _ruleset(ruleset: Ruleset) -> list[str]:
+def add_set(table: str, each: Set | Map) -> str:
+    """The line that makes a set or map, or leaves it as it is."""
+    if isinstance(each, Map):
+        what = f"typeof {each.key.expression} : ct zone" if each.zones else f"{each.key.type} : verdict"
+        return f"add map {_table(table)} {each.name} {{ {what}; }}"
+    return f"add set {_table(table)} {each.name} {{ {each.key.type}; {_METER if each.meter else ''}}}"
+
+
+def add_chain(table: str, chain: Chain, known: Mapping[str, Set | Map]) -> Iterator[str]:
+    """The lines that make a chain, or make it anew, with its rules. What it leads to must be there already."""
+    name = _table(table)
+    head = ""
+    if chain.hook is not None:
+        head = f" {{ type filter hook {chain.hook} priority {chain.priority}; policy accept; }}"
+    yield f"add chain {name} {chain.name}{head}"
+    yield f"flush chain {name} {chain.name}"
+    for rule in chain.rules:
+        _check(chain, rule, known)
+        yield f'add rule {name} {chain.name} {_statement(rule)} comment "{fingerprint(rule)}"'
+
+
+def add_elements(table: str, name: str, elements: Iterable[Element]) -> Iterator[str]:
+    """The line that adds them all to one set or map; none for none."""
+    rendered = ", ".join(_element(each) for each in elements)
+    if rendered:
+        yield f"add element {_table(table)} {name} {{ {rendered} }}"
+
+
+def delete_elements(table: str, name: str, elements: Iterable[Element]) -> Iterator[str]:
+    """The line that deletes them, all of which must be there."""
+    rendered = ", ".join(_key(each.key) for each in elements)
+    if rendered:
+        yield f"delete element {_table(table)} {name} {{ {rendered} }}"
+
+
+def _ruleset(ruleset: Ruleset) -> Iterator[str]:
     table = _table(ruleset.table)
-    lines = [f"add table {table}"]
-    lines += [f"add counter {table} {name}" for name in ruleset.counters]
-    lines += [f"add set {table} {each.name} {{ type {each.key.type}; }}" for each in ruleset.sets]
-    known = {each.name: each.key.type for each in ruleset.sets}
+    known = {each.name: each for each in ruleset.sets}
+    yield f"add table {table}"
+    yield from (f"add counter {table} {name}" for name in ruleset.counters)
+    yield from (add_set(ruleset.table, each) for each in ruleset.sets)
+    yield from (f"add chain {table} {chain.name}" for chain in ruleset.chains if chain.hook is None)
+    counters = frozenset(ruleset.counters)
     for chain in ruleset.chains:
         if chain.hook is Hook.FORWARD and chain.priority >= 0:
             raise Unrenderable(f"chain {chain.name}: br_netfilter skips forward chains at priority 0 and after")
-        head = f"type filter hook {chain.hook} priority {chain.priority}; policy accept;"
-        lines += [f"add chain {table} {chain.name} {{ {head} }}", f"flush chain {table} {chain.name}"]
         for rule in chain.rules:
-            _check(chain, rule, known, ruleset.counters)
-            comment = fingerprint(rule)
-            lines.append(f'add rule {table} {chain.name} {_statement(rule)} comment "{comment}"')
-    return lines
+            if rule.counter is not None and rule.counter not in counters:
+                raise Unrenderable(f"chain {chain.name}: no counter {rule.counter}")
+        yield from add_chain(ruleset.table, chain, known)
 
 
-def _change(change: Change) -> list[str]:
+def _change(change: Change) -> Iterator[str]:
     table = _table(change.table)
-    both = set(change.add) & set(change.delete)
+    both = {(each.set, each.key) for each in change.add if each.value is None}
+    both &= {(each.set, each.key) for each in change.delete}
     if both:
-        raise Unrenderable(f"{sorted(both)[0]} is added and deleted at once")
-    # nft before 1.0.7 has no `destroy`: adding first makes the deletion of an absent element no error.
-    lines = [f"{verb} element {table} {_element(each)}" for each in change.delete for verb in ("add", "delete")]
-    return lines + [f"add element {table} {_element(each)}" for each in change.add]
+        raise Unrenderable(f"{sorted(both, key=str)[0]} is added and deleted at once")
+    for each in change.delete:
+        # nft before 1.0.7 has no `destroy`: adding first makes the deletion of an absent element no error. A map's
+        # element is deleted as it is known to be, and the addition fails where it is another.
+        yield f"add element {table} {each.set} {{ {_element(each)} }}"
+        yield f"delete element {table} {each.set} {{ {_key(each.key)} }}"
+    yield from (f"add element {table} {each.set} {{ {_element(each)} }}" for each in change.add)
 
 
 def _element(element: Element) -> str:
-    if not _LINK.match(element.link):
-        raise Unrenderable(f"{element.link!r} cannot be named in a ruleset")
-    if element.mac is None:
-        return f'{element.set} {{ "{element.link}" }}'
-    if not _MAC.match(element.mac):
-        raise Unrenderable(f"{element.mac!r} is not a MAC address")
-    return f'{element.set} {{ "{element.link}" . {element.mac} }}'
+    key = _key(element.key)
+    match element.value:
+        case None:
+            return key
+        case int():
+            return f"{key} : {element.value}"
+        case _:
+            if not _NAME.match(element.value):
+                raise Unrenderable(f"{element.value!r} is not a chain's name")
+            return f"{key} : goto {element.value}"
 
 
-def _check(chain: Chain, rule: Rule, sets: dict[str, str], counters: tuple[str, ...]) -> None:
+def _key(key: tuple[Part, ...]) -> str:
+    return " . ".join(map(_part, key))
+
+
+def _part(part: Part) -> str:
+    match part:
+        case IPv4Address() | IPv6Address():
+            return str(part)
+        case int():
+            return str(int(part))
+        case _ if ":" in part:
+            if not _MAC.match(part):
+                raise Unrenderable(f"{part!r} is not a MAC address")
+            return part
+        case _:
+            if not _LINK.match(part):
+                raise Unrenderable(f"{part!r} cannot be named in a ruleset")
+            return f'"{part}"'
+
+
+def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
     where = f"chain {chain.name}"
-    if rule.counter is not None and rule.counter not in counters:
-        raise Unrenderable(f"{where}: no counter {rule.counter}")
+    carried: EtherType | None = None
     for match in rule.matches:
-        if isinstance(match, InSet) and sets.get(match.set) != match.key.type:
-            raise Unrenderable(f"{where}: no set {match.set} of type {match.key.type}")
+        if isinstance(match, InSet | OverRate):
+            known = sets.get(match.set)
+            if not isinstance(known, Set) or known.key.type != match.key.type:
+                raise Unrenderable(f"{where}: no set {match.set} of type {match.key.type}")
         if isinstance(match, OuterTag) and chain.hook is not Hook.PREROUTING:
             raise Unrenderable(f"{where}: a VLAN-aware bridge tags frames after prerouting, so every tag matches there")
         if isinstance(match, OuterTag | Protocol) and not match.types:
             raise Unrenderable(f"{where}: a match on no type at all")
+        if isinstance(match, Within | ToPort) and not match.ranges:
+            raise Unrenderable(f"{where}: a match on nothing at all")
+        needs = _needs(match)
+        if needs is not None and needs != carried:
+            # nft would put an `ether type` before it by itself, which misses behind a VLAN tag.
+            raise Unrenderable(f"{where}: {_match(match)} needs `meta protocol {_NAMES[needs]}` before it")
+        if isinstance(match, Protocol) and match.one_of and len(match.types) == 1:
+            (carried,) = match.types
+    if isinstance(rule.action, Dispatch | SetZone):
+        known = sets.get(rule.action.map)
+        if not isinstance(known, Map) or known.key is not rule.action.key:
+            raise Unrenderable(f"{where}: no map {rule.action.map} of type {rule.action.key.type}")
+        if known.zones != isinstance(rule.action, SetZone):
+            raise Unrenderable(f"{where}: map {rule.action.map} leads elsewhere")
+    if rule.log is not None and rule.action is not Verdict.CONTINUE:
+        raise Unrenderable(f"{where}: a frame over the log's rate would not get to the verdict")
+
+
+def _needs(match: Match) -> EtherType | None:
+    """The ether type that a frame must have been found to carry before this can be read from it."""
+    match match:
+        case InSet() | OverRate():
+            return match.key.carried
+        case Within():
+            return EtherType.IPV4 if match.ranges and match.ranges[0].first.version == 4 else EtherType.IPV6
+        case Icmp6Type() | NdTargetLinkLocal():
+            return EtherType.IPV6
+        case _:
+            return None
 
 
 def _statement(rule: Rule) -> str:
     parts = [_match(match) for match in rule.matches]
     if rule.counter is not None:
         parts.append(f"counter name {rule.counter}")
-    return " ".join((*parts, rule.verdict.value))
+    if rule.log is not None:
+        parts.append(_log(rule.log))
+    return " ".join((*parts, *_action(rule.action)))
+
+
+def _log(log: Log) -> str:
+    rate = f"limit rate {log.rate}/second burst {log.burst} packets"
+    return f'{rate} log prefix "{log.prefix}" group {log.group} snaplen 128'
+
+
+def _action(action: Action) -> Iterator[str]:
+    match action:
+        case Verdict.CONTINUE:
+            return
+        case Verdict():
+            yield action.value
+        case Jump(chain):
+            yield f"jump {chain}"
+        case Goto(chain):
+            yield f"goto {chain}"
+        case Dispatch(key, name):
+            yield f"{key.expression} vmap @{name}"
+        case SetZone(key, name):
+            yield f"ct zone set {key.expression} map @{name}"
+        case _ as never:
+            assert_never(never)
 
 
 def _match(match: Match) -> str:
@@ -113,21 +255,59 @@ def _match(match: Match) -> str:
             return f"{match.key.expression} {'' if match.member else '!= '}@{match.set}"
         case Protocol():
             # Never `ether type` here: behind a VLAN tag that reads the tag's type, and misses what the frame carries.
+            # One type alone is no set, or nft would not know by it what comes next, and put an `ether type` there.
             return f"meta protocol {'' if match.one_of else '!= '}{_types(match.types)}"
         case OuterTag():
             # The one place where the tag itself is meant.
             return f"ether type {_types(match.types)}"
         case LinkLocalDestination():
             return "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00"
+        case Within():
+            family = "ip" if match.ranges[0].first.version == 4 else "ip6"
+            return f"{family} {match.side} {_braced(match.ranges)}"
+        case Carries():
+            return f"meta l4proto {_one_or_set([int(each) for each in sorted(match.protocols)])}"
+        case ToPort():
+            return f"meta l4proto . th dport {_braced(f'{each.protocol:d} . {_span(each)}' for each in match.ranges)}"
+        case UdpPorts():
+            ports = (("sport", match.source), ("dport", match.target))
+            return " ".join(["meta l4proto 17", *(f"udp {side} {port}" for side, port in ports if port is not None)])
+        case Icmp6Type():
+            return f"icmpv6 type {_one_or_set(sorted(match.types))}"
+        case NdTargetLinkLocal():
+            return f"@th,64,10 {'==' if match.member else '!='} 0x3fa"
+        case State():
+            return f"ct state {','.join(sorted(match.states))}"
+        case Reply():
+            return "ct direction reply"
+        case InZone():
+            return f"ct zone {match.zone}"
+        case NoSyn():
+            return "tcp flags & (fin | syn | rst | ack) != syn"
+        case OverRate():
+            rate = f"limit rate over {match.rate}/second burst {match.burst} packets"
+            return f"update @{match.set} {{ {match.key.expression} {rate} }}"
         case _ as never:
             assert_never(never)
 
 
+def _one_or_set(parts: Sequence[object]) -> str:
+    return str(parts[0]) if len(parts) == 1 else _braced(parts)
+
+
+def _braced(parts: Iterable[object]) -> str:
+    return f"{{ {', '.join(map(str, parts))} }}"
+
+
+def _span(ports: PortRange) -> str:
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
+
+
 def _types(types: frozenset[EtherType]) -> str:
-    return "{ " + ", ".join(_NAMES.get(each, f"0x{each:04x}") for each in sorted(types)) + " }"
+    return _one_or_set([_NAMES.get(each, f"0x{each:04x}") for each in sorted(types)])
 
 
 def _table(name: str) -> str:
-    if not _TABLE.match(name):
+    if not _NAME.match(name):
         raise Unrenderable(f"{name!r} is not a table name of ours")
     return f"{_FAMILY} {name}"

@@ -1,15 +1,18 @@
-"""A ruleset as a value: one table, its sets, its chains and their rules. Pure, and known to no kernel.
+"""A ruleset as a value: one table, its sets and maps, its chains and their rules. Pure, and known to no kernel.
 
-    Ruleset ─┬─ counters          by name, one per reason
-             ├─ sets              of links, or of (link, MAC); elements are apart
-             └─ chains ── Rule ── matches, all of which must hold, then a counter and a verdict
+    Ruleset ─┬─ counters          by name
+             ├─ sets, maps        of links, MACs, addresses, ports; elements are apart
+             └─ chains ── Rule ── matches, all of which must hold, then counter, log and an action
 
 Elements are apart from the ruleset because they change with every attach, and a base chain that is made anew drops the
-packets on their way. `Change` adds and deletes elements; both kinds are rendered by `render`.
+packets on their way. `Change` adds and deletes elements. `render` makes nft text of both, `simulate` judges frames by
+them in memory.
 """
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
+
+from homeport_api.addresses import AddressRange, IpAddress
 
 
 class Hook(StrEnum):
@@ -22,10 +25,46 @@ class Hook(StrEnum):
 
 
 class Verdict(StrEnum):
-    """`ACCEPT` ends the chain's hook, not the frame's way through the others."""
+    """`ACCEPT` ends the chain's hook, not the frame's way through the others. `CONTINUE` goes on with the next rule:
+    what the rule is for is its counter, its log or its zone."""
 
     ACCEPT = "accept"
     DROP = "drop"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Judged by that chain first; if it decides nothing, the next rule is asked."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goto:
+    """Judged by that chain in place of the rest of this one."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Goes to the chain that the map has for the frame's key; with no element for it, the next rule is asked."""
+
+    key: "Key"
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetZone:
+    """Gives the frame the connection tracking zone that the map has for its key, unless it has one already; the next
+    rule is asked in any case."""
+
+    key: "Key"
+    map: str
+
+
+Action = Verdict | Jump | Goto | Dispatch | SetZone
 
 
 class EtherType(IntEnum):
@@ -39,12 +78,57 @@ class EtherType(IntEnum):
     SERVICE_VLAN = 0x88A8
 
 
-class Key(Enum):
-    """What of a frame is looked up in a set: the expression that reads it, and the set's type."""
+class L4(IntEnum):
+    """IANA protocol numbers."""
 
-    IN_LINK = ("iifname", "ifname")
-    OUT_LINK = ("oifname", "ifname")
-    IN_LINK_AND_SOURCE = ("iifname . ether saddr", "ifname . ether_addr")
+    ICMP = 1
+    IGMP = 2
+    TCP = 6
+    UDP = 17
+    ICMP6 = 58
+    SCTP = 132
+
+
+class CtState(StrEnum):
+    """As the kernel's connection tracking sees a packet (nft(8), `ct state`). One that it was told not to track, such
+    as neighbour discovery, is untracked; one that it cannot make sense of is invalid."""
+
+    NEW = "new"
+    ESTABLISHED = "established"
+    RELATED = "related"
+    INVALID = "invalid"
+    UNTRACKED = "untracked"
+
+
+class Key(Enum):
+    """What of a frame is looked up in a set or map: the expression that reads it, the set's type, and the ether type
+    that the frame must have been found to have before."""
+
+    IN_LINK = ("iifname", "type ifname", None)
+    OUT_LINK = ("oifname", "type ifname", None)
+    IN_LINK_AND_SOURCE = ("iifname . ether saddr", "type ifname . ether_addr", None)
+    IN_LINK_AND_VLAN = ("iifname . vlan id", "typeof iifname . vlan id", None)
+    DESTINATION = ("ether daddr", "type ether_addr", None)
+    IN_LINK_AND_SOURCE4 = ("iifname . ip saddr", "type ifname . ipv4_addr", EtherType.IPV4)
+    IN_LINK_AND_SOURCE6 = ("iifname . ip6 saddr", "type ifname . ipv6_addr", EtherType.IPV6)
+    IN_LINK_AND_ARP_MAC = ("iifname . arp saddr ether", "type ifname . ether_addr", EtherType.ARP)
+    IN_LINK_AND_ARP4 = ("iifname . arp saddr ip", "type ifname . ipv4_addr", EtherType.ARP)
+    # The target of a neighbour solicitation or advertisement, RFC 4861 §4.3 and §4.4: 8 bytes into the message.
+    IN_LINK_AND_ND_TARGET = ("iifname . @th,64,128", "typeof iifname . @th,64,128", EtherType.IPV6)
+    SOURCE4 = ("ip saddr", "type ipv4_addr", EtherType.IPV4)
+    TARGET4 = ("ip daddr", "type ipv4_addr", EtherType.IPV4)
+    SOURCE6 = ("ip6 saddr", "type ipv6_addr", EtherType.IPV6)
+    TARGET6 = ("ip6 daddr", "type ipv6_addr", EtherType.IPV6)
+    TARGET4_PORT = (
+        "ip daddr . meta l4proto . th dport",
+        "type ipv4_addr . inet_proto . inet_service",
+        EtherType.IPV4,
+    )
+    TARGET6_PORT = (
+        "ip6 daddr . meta l4proto . th dport",
+        "type ipv6_addr . inet_proto . inet_service",
+        EtherType.IPV6,
+    )
 
     @property
     def expression(self) -> str:
@@ -53,6 +137,17 @@ class Key(Enum):
     @property
     def type(self) -> str:
         return self.value[1]
+
+    @property
+    def carried(self) -> EtherType | None:
+        return self.value[2]
+
+
+class Side(StrEnum):
+    """Whose address: the packet's source or its target."""
+
+    SOURCE = "saddr"
+    TARGET = "daddr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +179,158 @@ class LinkLocalDestination:
     """The destination is one of 01:80:c2:00:00:00 to 0f, which no bridge forwards (IEEE 802.1Q, table 8-1)."""
 
 
-Match = InSet | Protocol | OuterTag | LinkLocalDestination
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The address lies in one of these ranges, which are of one family, in order and apart."""
+
+    side: Side
+    ranges: tuple[AddressRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """The packet's protocol, behind IPv6 extension headers, is one of these."""
+
+    protocols: frozenset[L4]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortRange:
+    """Destination ports `first` to `last` of one protocol, both included."""
+
+    protocol: L4
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToPort:
+    """The packet goes to one of these ports."""
+
+    ranges: tuple[PortRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UdpPorts:
+    """A UDP datagram from one port to another; None: any."""
+
+    source: int | None = None
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Icmp6Type:
+    types: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class NdTargetLinkLocal:
+    """The target of a neighbour solicitation or advertisement is link-local, fe80::/10, or (`member` False) is not."""
+
+    member: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How connection tracking sees the packet."""
+
+    states: frozenset[CtState]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The packet goes against the direction of the connection's first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class InZone:
+    """The packet is tracked in this zone."""
+
+    zone: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoSyn:
+    """A TCP segment that opens no connection: without SYN, or with ACK, RST or FIN beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverRate:
+    """More frames of this key than `rate` a second with bursts of `burst` have come. `set` remembers; frames that do
+    not match what stands before in the rule are not counted."""
+
+    key: Key
+    set: str
+    rate: int
+    burst: int
+
+
+Match = (
+    InSet
+    | Protocol
+    | OuterTag
+    | LinkLocalDestination
+    | Within
+    | Carries
+    | ToPort
+    | UdpPorts
+    | Icmp6Type
+    | NdTargetLinkLocal
+    | State
+    | Reply
+    | InZone
+    | NoSyn
+    | OverRate
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A copy of the packet's head for the agent, at most `rate` a second from this rule."""
+
+    prefix: str
+    group: int
+    rate: int = 10
+    burst: int = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """All matches, in this order, then the counter, then the verdict."""
+    """All matches, in this order, then the counter, then the log, then the action. With a log the action must be
+    CONTINUE, for a frame over the log's rate does not get to it."""
 
     matches: tuple[Match, ...]
-    verdict: Verdict
+    action: Action
     counter: str | None = None
+    log: Log | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A base chain: what no rule ends is accepted."""
+    """A base chain if it has a hook: what no rule ends is accepted there. Without one it is reached by rules only."""
 
     name: str
-    hook: Hook
+    hook: Hook | None
     priority: int
     rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A set whose elements come and go by `Change`."""
+    """A set whose elements come and go by `Change`. `meter`: the kernel fills it from `OverRate`."""
 
     name: str
     key: Key
+    meter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A map whose elements come and go by `Change`: to chains, or to conntrack zones."""
+
+    name: str
+    key: Key
+    zones: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,28 +340,41 @@ class Ruleset:
 
     table: str
     counters: tuple[str, ...]
-    sets: tuple[Set, ...]
+    sets: tuple[Set | Map, ...]
     chains: tuple[Chain, ...]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+Part = str | IpAddress | int
+"""One part of an element's key: a link's name or a MAC (which has colons, as no link's name can), an address, a VLAN
+ID, a protocol's or port's number."""
+
+
+@dataclass(frozen=True, slots=True)
 class Element:
-    """One element of one set: a link's name, and a MAC where the set has both."""
+    """One element of a set, or with a `value` of a map: the chain to go to, or the zone."""
 
     set: str
-    link: str
-    mac: str | None = None
+    key: tuple[Part, ...]
+    value: str | int | None = None
 
     @property
-    def key(self) -> str:
-        """As a listing of the kernel writes it."""
-        return self.link if self.mac is None else f"{self.link} . {self.mac}"
+    def link(self) -> str:
+        """The link that it is about, in sets whose key begins with one."""
+        return str(self.key[0])
+
+    def order(self) -> tuple[str, tuple[str, ...]]:
+        """For a listing that is the same each time; addresses are in no particular order."""
+        return self.set, tuple(map(str, self.key))
+
+
+def element(name: str, *key: Part) -> Element:
+    return Element(name, key)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """Elements to delete and to add, in one transaction. Repeating it changes nothing: an element that is there may be
-    added and one that is not may be deleted."""
+    added and one that is not may be deleted. One that is to lead elsewhere is in both."""
 
     table: str
     add: tuple[Element, ...] = ()

@@ -1,0 +1,114 @@
+"""The part of the base that policies hang from: what every packet between ports and uplinks is asked.
+
+    forward   established, and not being judged anew ──► accept
+              egress of the port it comes from  ──► out_…  ──► deliver
+              nobody isolates its sender        ──► deliver
+    deliver   from the node's own end           ──► accept
+              ingress of the port it goes to    ──► in_…   ──► accept, or denied
+              nobody isolates its receiver      ──► accept
+
+Base chains and maps stay as they are; policies only add chains and change elements. The hook is at -200, where
+br_netfilter does not skip it. Reference: nft(8); the kernel's nf_conntrack_bridge.
+"""
+
+from homeport_policy.chains import DELIVER, STATEFUL
+from homeport_policy.program import EGRESS, INGRESS
+from homeport_policy.ruleset import (
+    L4,
+    Carries,
+    Chain,
+    CtState,
+    Dispatch,
+    EtherType,
+    Goto,
+    Icmp6Type,
+    InSet,
+    Key,
+    Map,
+    NoSyn,
+    OverRate,
+    Protocol,
+    Reply,
+    Rule,
+    Set,
+    State,
+    UdpPorts,
+    Verdict,
+)
+
+PORTS = "ports"
+JUDGED, NODES, DHCP_SERVERS, ROUTERS, NEW_FLOWS = "judged", "nodes", "dhcp_servers", "routers", "new_flows"
+FLOWS_A_SECOND, FLOWS_AT_ONCE = 1000, 4000
+"""New connections of one port. The connection tracking table has 65,536 places or more, and a place that nobody
+answered is free again after half a minute."""
+
+_IPV4, _IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
+_NOT_IP = Protocol(frozenset({EtherType.IPV4, EtherType.IPV6}), one_of=False)
+_FROM_PORT = InSet(Key.IN_LINK, PORTS)
+
+_ROUTER_ADVERTISEMENT, _REDIRECT = 134, 137
+CONTROL = frozenset({130, 131, 132, 133, 134, 135, 136, 137, 143})
+"""Group membership (RFC 2710, RFC 3810) and neighbour discovery (RFC 4861): not tracked, and never judged by policies,
+as ARP is not."""
+
+SETS = (Set(DHCP_SERVERS, Key.IN_LINK), Set(ROUTERS, Key.IN_LINK))
+POLICY_SETS: tuple[Set | Map, ...] = (
+    Set(JUDGED, Key.IN_LINK),
+    Set(NODES, Key.IN_LINK),
+    Set(NEW_FLOWS, Key.IN_LINK, meter=True),
+    Map(EGRESS, Key.IN_LINK),
+    Map(INGRESS, Key.OUT_LINK),
+)
+
+
+def guard_rules() -> tuple[Rule, ...]:
+    """Guests that are no servers answer no DHCP, and those that are no routers advertise none (RFC 6105). Here rather
+    than before, since by now fragments have been put together."""
+    no_server = (_FROM_PORT, InSet(Key.IN_LINK, DHCP_SERVERS, member=False))
+    no_router = (_FROM_PORT, InSet(Key.IN_LINK, ROUTERS, member=False))
+    return (
+        Rule((_IPV4, UdpPorts(source=67), *no_server), Verdict.DROP, "dhcp_guard"),
+        Rule((_IPV6, UdpPorts(source=547), *no_server), Verdict.DROP, "dhcp_guard"),
+        Rule(
+            (_IPV6, Icmp6Type(frozenset({_ROUTER_ADVERTISEMENT, _REDIRECT})), *no_router),
+            Verdict.DROP,
+            "ra_guard",
+        ),
+    )
+
+
+def policy_rules() -> tuple[Rule, ...]:
+    """The end of the forward chain, for a kernel that tracks bridged connections."""
+    fresh = State(frozenset({CtState.NEW}))
+    known = State(frozenset({CtState.ESTABLISHED}))
+    return (
+        Rule((_NOT_IP,), Verdict.ACCEPT),
+        Rule((_IPV6, Icmp6Type(CONTROL)), Verdict.ACCEPT),
+        Rule((_IPV4, Carries(frozenset({L4.IGMP}))), Verdict.ACCEPT),
+        Rule(
+            (fresh, _FROM_PORT, OverRate(Key.IN_LINK, NEW_FLOWS, FLOWS_A_SECOND, FLOWS_AT_ONCE)),
+            Verdict.DROP,
+            "new_flows",
+        ),
+        Rule((known, Reply()), Verdict.ACCEPT),
+        Rule((State(frozenset({CtState.RELATED})),), Verdict.ACCEPT),
+        Rule((known, InSet(Key.IN_LINK, JUDGED, False), InSet(Key.OUT_LINK, JUDGED, False)), Verdict.ACCEPT),
+        Rule((), Dispatch(Key.IN_LINK, EGRESS)),
+        Rule((), Goto(DELIVER)),
+    )
+
+
+def policy_chains() -> tuple[Chain, ...]:
+    """What ports' chains lead on to, and what they begin with: a packet of an isolated guest must be of a connection,
+    and open it properly if it is the first. Else the middle of a connection that was ended would begin one the other
+    way round, in which the denied direction is the reply."""
+    deliver = (
+        Rule((InSet(Key.IN_LINK, NODES),), Verdict.ACCEPT),
+        Rule((), Dispatch(Key.OUT_LINK, INGRESS)),
+        Rule((), Verdict.ACCEPT),
+    )
+    stateful = (
+        Rule((State(frozenset({CtState.INVALID, CtState.UNTRACKED})),), Verdict.DROP, "untracked"),
+        Rule((State(frozenset({CtState.NEW})), Carries(frozenset({L4.TCP})), NoSyn()), Verdict.DROP, "no_syn"),
+    )
+    return Chain(STATEFUL, None, 0, stateful), Chain(DELIVER, None, 0, deliver)

@@ -1,0 +1,232 @@
+"""A packet judged by a ruleset in memory, as the kernel would by the same rules. Pure, and as plain as nft(8) says it.
+
+This is how compiler and oracle are held together without a kernel, and how a trace judges by what is really loaded:
+it is given the elements that the kernel has.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from homeport_api.addresses import IpAddress
+from homeport_policy.program import EGRESS, INGRESS, Program
+from homeport_policy.ruleset import (
+    L4,
+    Carries,
+    Chain,
+    CtState,
+    Dispatch,
+    Element,
+    EtherType,
+    Goto,
+    Icmp6Type,
+    InSet,
+    InZone,
+    Jump,
+    Key,
+    LinkLocalDestination,
+    Map,
+    Match,
+    NdTargetLinkLocal,
+    NoSyn,
+    OuterTag,
+    OverRate,
+    Part,
+    Protocol,
+    Reply,
+    Ruleset,
+    Set,
+    SetZone,
+    Side,
+    State,
+    ToPort,
+    UdpPorts,
+    Verdict,
+    Within,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What rules look at. `carries` is the ether type behind the outer tag, `tag` the outer tag's own type. `nd_target`
+    is that of a neighbour solicitation or advertisement, `opens` a TCP segment with SYN alone."""
+
+    into: str
+    out: str
+    carries: int
+    source: IpAddress | None = None
+    target: IpAddress | None = None
+    protocol: int | None = None
+    source_port: int | None = None
+    target_port: int | None = None
+    icmp6_type: int | None = None
+    nd_target: IpAddress | None = None
+    source_mac: str = ""
+    target_mac: str = ""
+    arp_mac: str = ""
+    arp_ip: IpAddress | None = None
+    tag: int | None = None
+    vlan: int | None = None
+    state: CtState = CtState.NEW
+    reply: bool = False
+    zone: int | None = None
+    opens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Chains by name, the keys that are in each set, and what each map has for its keys."""
+
+    chains: Mapping[str, Chain]
+    sets: Mapping[str, frozenset[tuple[Part, ...]]]
+    maps: Mapping[str, Mapping[tuple[Part, ...], str | int]]
+
+
+@dataclass(slots=True)
+class Judged:
+    """The verdict of one base chain, the counters that counted on the way, and the zone if one was given."""
+
+    verdict: Verdict = Verdict.ACCEPT
+    counted: list[str] = field(default_factory=list)
+    zone: int | None = None
+
+
+class _End(Exception):
+    """A verdict that ends the base chain."""
+
+
+def judge(loaded: Loaded, chain: str, frame: Frame) -> Judged:
+    """What the base chain decides about a frame; its policy is accept."""
+    judged = Judged()
+    try:
+        _walk(loaded, chain, frame, judged)
+    except _End:
+        pass
+    return judged
+
+
+def _walk(loaded: Loaded, name: str, frame: Frame, judged: Judged) -> None:
+    """Returns where no rule decided: to the rule after the jump, or the end."""
+    for rule in loaded.chains[name].rules:
+        if not all(_holds(match, loaded, frame) for match in rule.matches):
+            continue
+        if rule.counter is not None:
+            judged.counted.append(rule.counter)
+        match rule.action:
+            case Verdict.CONTINUE:
+                pass
+            case Verdict.ACCEPT | Verdict.DROP as verdict:
+                judged.verdict = verdict
+                raise _End
+            case Jump(chain):
+                _walk(loaded, chain, frame, judged)
+            case Goto(chain):
+                return _walk(loaded, chain, frame, judged)
+            case Dispatch(key, map_name):
+                chain = _look_up(loaded, key, map_name, frame)
+                if chain is not None:
+                    return _walk(loaded, str(chain), frame, judged)
+            case SetZone(key, map_name):
+                zone = _look_up(loaded, key, map_name, frame)
+                if zone is not None and judged.zone is None:
+                    judged.zone = int(zone)
+            case _ as never:
+                assert_never(never)
+    return None
+
+
+def _look_up(loaded: Loaded, key: Key, name: str, frame: Frame) -> str | int | None:
+    parts = _read(key, frame)
+    return None if parts is None else loaded.maps[name].get(parts)
+
+
+def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
+    match match:
+        case InSet(key, name, member):
+            parts = _read(key, frame)
+            # A frame that lacks what is to be read matches neither way: nft leaves the rule.
+            return parts is not None and (parts in loaded.sets[name]) == member
+        case Protocol(types, one_of):
+            return (frame.carries in types) == one_of
+        case OuterTag(types):
+            return (frame.tag or frame.carries) in types
+        case LinkLocalDestination():
+            return frame.target_mac.startswith("01:80:c2:00:00:0")
+        case Within(side, ranges):
+            address = frame.source if side is Side.SOURCE else frame.target
+            return address is not None and any(address in each for each in ranges)
+        case Carries(protocols):
+            return frame.protocol in protocols
+        case ToPort(ranges):
+            return any(
+                frame.protocol == each.protocol
+                and frame.target_port is not None
+                and each.first <= frame.target_port <= each.last
+                for each in ranges
+            )
+        case UdpPorts(source, target):
+            return (
+                frame.protocol == L4.UDP and source in (None, frame.source_port) and target in (None, frame.target_port)
+            )
+        case Icmp6Type(types):
+            return frame.protocol == L4.ICMP6 and frame.icmp6_type in types
+        case NdTargetLinkLocal(member):
+            return frame.nd_target is not None and frame.nd_target.is_link_local == member
+        case State(states):
+            return frame.state in states
+        case Reply():
+            return frame.reply
+        case InZone(zone):
+            return frame.zone == zone
+        case NoSyn():
+            return frame.protocol == L4.TCP and not frame.opens
+        case OverRate():
+            return False  # one packet alone is over no rate
+        case _ as never:
+            assert_never(never)
+
+
+def _read(key: Key, frame: Frame) -> tuple[Part, ...] | None:
+    """The key's parts; None where the frame has not what is to be read."""
+    if key.carried is not None and frame.carries != key.carried:
+        return None
+    parts = _PARTS[key](frame)
+    found = tuple(part for part in parts if part is not None)
+    return found if len(found) == len(parts) else None
+
+
+_PARTS = {
+    Key.IN_LINK: lambda f: (f.into,),
+    Key.OUT_LINK: lambda f: (f.out,),
+    Key.IN_LINK_AND_SOURCE: lambda f: (f.into, f.source_mac),
+    Key.IN_LINK_AND_VLAN: lambda f: (f.into, f.vlan),
+    Key.DESTINATION: lambda f: (f.target_mac,),
+    Key.IN_LINK_AND_SOURCE4: lambda f: (f.into, f.source),
+    Key.IN_LINK_AND_SOURCE6: lambda f: (f.into, f.source),
+    Key.IN_LINK_AND_ARP_MAC: lambda f: (f.into, f.arp_mac),
+    Key.IN_LINK_AND_ARP4: lambda f: (f.into, f.arp_ip),
+    Key.IN_LINK_AND_ND_TARGET: lambda f: (f.into, None if f.nd_target is None else int(f.nd_target)),
+    Key.SOURCE4: lambda f: (f.source,),
+    Key.TARGET4: lambda f: (f.target,),
+    Key.SOURCE6: lambda f: (f.source,),
+    Key.TARGET6: lambda f: (f.target,),
+    Key.TARGET4_PORT: lambda f: (f.target, f.protocol, f.target_port),
+    Key.TARGET6_PORT: lambda f: (f.target, f.protocol, f.target_port),
+}
+ETHER_TYPES = {4: EtherType.IPV4, 6: EtherType.IPV6}
+
+
+def load(base: Ruleset, program: Program, elements: Iterable[Element] = ()) -> Loaded:
+    """A base with its elements and a program, as if the kernel had them."""
+    sets: dict[str, set[tuple[Part, ...]]] = {each.name: set() for each in base.sets if isinstance(each, Set)}
+    maps: dict[str, dict[tuple[Part, ...], str | int]] = {each.name: {} for each in base.sets if isinstance(each, Map)}
+    for element in elements:
+        if element.value is None:
+            sets[element.set].add(element.key)
+        else:
+            maps[element.set][element.key] = element.value
+    for name, leads in ((EGRESS, program.egress), (INGRESS, program.ingress)):
+        maps[name] = {(port,): chain for port, chain in leads.items()}
+    contents = {name: content.elements for name, content in program.sets.items()}
+    chains = {chain.name: chain for chain in base.chains} | dict(program.chains)
+    return Loaded(chains, {name: frozenset(keys) for name, keys in sets.items()} | contents, maps)
