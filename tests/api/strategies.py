@@ -30,6 +30,7 @@ from homeport_api.network import (
     Trunk,
 )
 from homeport_api.pool import Pool
+from homeport_api.selector import Operator, Requirement, Selector
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True)
 links = st.from_regex(r"[a-z][a-z0-9.-]{0,14}", fullmatch=True)
@@ -48,6 +49,19 @@ metas = st.builds(
     ObjectMeta, names, st.just(""), st.uuids().map(str), labels, st.dictionaries(names, texts, max_size=2), times
 )
 namespaced_metas = st.builds(ObjectMeta, names, names, st.uuids().map(str), labels, created=times)
+
+
+def _requirements(operator: Operator) -> st.SearchStrategy[Requirement]:
+    some = st.lists(names | st.just(""), min_size=1, max_size=3).map(tuple)
+    values = some if operator in {Operator.IN, Operator.NOT_IN} else st.just(())
+    return st.builds(Requirement, names, st.just(operator), values)
+
+
+selectors = st.builds(
+    Selector,
+    labels.map(lambda found: tuple(sorted(found.items()))),
+    st.lists(st.sampled_from(Operator).flatmap(_requirements), max_size=2).map(tuple),
+)
 
 
 @st.composite
@@ -88,7 +102,7 @@ def networks(draw: st.DrawFn) -> Network:
             ),
             security=draw(st.none() | st.builds(Security, st.booleans(), st.booleans(), st.booleans())),
             network_policies=draw(st.none() | st.sampled_from(PolicyScope)),
-            allowed_namespaces=draw(st.none() | st.just({"matchLabels": {"team": "a"}})),
+            allowed_namespaces=draw(st.none() | selectors),
             ra=draw(st.none() | st.just({"mode": "Own", "managed": True})),
             static_addresses=draw(st.sampled_from(StaticAddresses)),
         ),
