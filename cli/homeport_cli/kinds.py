@@ -9,6 +9,7 @@ from homeport_api.errors import NotFound
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.manifest import kind_by_name
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Namespace, NetworkPolicy
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import KINDS, AnyKind, AnyObject
 from homeport_cli.output import Table, age, count
@@ -69,6 +70,10 @@ def show(item: AnyObject) -> dict[str, object]:
             return wire.INTERFACE.show(item)
         case VirtualMachine():
             return wire.VIRTUAL_MACHINE.show(item)
+        case NetworkPolicy():
+            return wire.POLICY_KINDS[item.kind].show(item)
+        case Namespace():
+            return wire.NAMESPACE.show(item)
 
 
 def table(session: Session, kind: AnyKind, items: Sequence[AnyObject], *, namespaces: bool) -> Table:
