@@ -29,6 +29,7 @@ from homeport_api.owner import Owner
 from homeport_api.table import LENIENT, Reading, Record, Schema
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.workload import Workload
+from homeport_api.zone import Zone
 
 GROUP = "homeport.dev/v1"
 GKE_NETWORKING = "networking.gke.io/v1"
@@ -229,6 +230,7 @@ KINDS: tuple[AnyKind, ...] = (NETWORK, INTERFACE, VIRTUAL_MACHINE, NETWORK_POLIC
 ATTACHMENT: Stored[Attachment] = Stored("attachment", wire_records.ATTACHMENT, _with_revision)
 INDEX: Stored[InterfaceKey] = Stored("index entry", wire_records.INTERFACE_KEY)
 WORKLOAD: Stored[Workload] = Stored("workload", wire_records.WORKLOAD, _with_workload_revision)
+ZONE: Stored[Zone] = Stored("zone", wire_records.ZONE)
 OWNER: Stored[Owner] = Stored("owner record", wire_records.OWNER)
 NODE: Stored[NodeRecord] = Stored("node record", wire_records.NODE)
 REPORT: Stored[NodeReport] = Stored("report", wire_records.REPORT)
