@@ -4,7 +4,7 @@ Nothing of a manifest is applied when one object of it is refused, so everything
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from homeport_api.errors import AlreadyExists, Conflict, FieldError, HomeportErr
 from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKey
 from homeport_api.validate_interface import interface_changes
 from homeport_api.validate_network import network_changes, one_gateway, same_domain
 from homeport_api.virtualmachine import VirtualMachine, interfaces_of
@@ -22,11 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What exists, as far as a plan needs it: all Networks, and the Interfaces and VMs of the namespaces concerned."""
+    """What exists, as far as a plan needs it: all Networks and Namespaces, and the Interfaces, VMs and policies of the
+    namespaces concerned."""
 
     networks: Mapping[str, Network]
     interfaces: Mapping[InterfaceKey, Interface]
     machines: Mapping[InterfaceKey, VirtualMachine]
+    policies: Mapping[PolicyKey, NetworkPolicy] = field(default_factory=dict)
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
 
 
 class Outcome(StrEnum):
@@ -46,13 +50,18 @@ class Step:
 
 
 def plan_apply(world: World, wanted: Sequence[AnyObject], now: float, new_uid: Callable[[], str]) -> tuple[Step, ...]:
-    """The steps in the order to take them: Networks, Interfaces, VMs, each VM after the Interfaces made of it.
+    """The steps in the order to take them: Networks, Namespaces, policies, Interfaces, VMs. A policy comes before whom
+    it selects, and may name a Network that does not exist; a VM comes after the Interfaces made of it.
 
     Raises Invalid for what can never be, Conflict for what is held, AlreadyExists for a place that is taken, NotFound
     for a Network that is missing; with several sorts of errors, Invalid with all of them."""
     plan = _Plan(world, now, new_uid)
     for network in _only(wanted, Network):
         plan.network(network)
+    for namespace in _only(wanted, Namespace):
+        plan.namespace(namespace)
+    for policy in _only(wanted, NetworkPolicy):
+        plan.policy(policy)
     for interface in _only(wanted, Interface):
         plan.interface(interface, f"Interface {interface.key}")
     for machine in _only(wanted, VirtualMachine):
@@ -84,6 +93,16 @@ class _Plan:
         self._refuse(Invalid, where, (FieldError(f"spec.{error.path}", error.message) for error in shared))
         new = Network(self._meta(old.meta if old else None, wanted.meta), wanted.spec)
         self._networks[new.name] = self._written[Network, new.name] = new
+
+    def namespace(self, wanted: Namespace) -> None:
+        old = self._world.namespaces.get(wanted.name)
+        new = Namespace(self._meta(old.meta if old else None, wanted.meta))
+        self._written[Namespace, new.name] = new
+
+    def policy(self, wanted: NetworkPolicy) -> None:
+        old = self._world.policies.get(wanted.key)
+        new = replace(wanted, meta=self._meta(old.meta if old else None, wanted.meta))
+        self._written[NetworkPolicy, new.key] = new
 
     def interface(self, wanted: Interface, where: str) -> None:
         self._need_network(wanted.spec.network, where, "spec.networkName")
@@ -151,6 +170,10 @@ class _Plan:
                 old = self._world.interfaces.get(value.key)
             case VirtualMachine():
                 old = self._world.machines.get(InterfaceKey(value.meta.namespace, value.meta.name))
+            case NetworkPolicy():
+                old = self._world.policies.get(value.key)
+            case Namespace():
+                old = self._world.namespaces.get(value.name)
         if old is None:
             return Outcome.CREATED
         return Outcome.UNCHANGED if old == value else Outcome.CONFIGURED

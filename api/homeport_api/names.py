@@ -17,6 +17,7 @@ _LINK = re.compile(LINK)
 _PRINTABLE = re.compile(PRINTABLE)
 _VALUE = re.compile(LABEL_VALUE)
 _KEY = re.compile(LABEL_KEY)
+_PORT = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def parse_label_name(text: str) -> str:
@@ -62,6 +63,16 @@ def parse_label_key(text: str) -> str:
 def parse_label_value(text: str) -> str:
     if not _VALUE.fullmatch(text):
         raise ValueError(f"{text!r} is not a label value: up to 63 letters, digits, '-', '_' and '.', or nothing")
+    return text
+
+
+def parse_port_name(text: str) -> str:
+    """A port: a service name of RFC 6335 §5.1, in lower case, as Kubernetes has it (IANA_SVC_NAME)."""
+    if not _PORT.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not a port's name: up to 15 lower-case letters, digits and '-', at least one letter, no "
+            "'-' at either end and no '--'"
+        )
     return text
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from homeport_api.addresses import IpNetwork, L2Domain, MacDomain, VlanId, VlanRange
 from homeport_api.meta import Condition, ObjectMeta
 from homeport_api.pool import Pool, PoolStatus
+from homeport_api.selector import Selector
 
 DAY = 86_400.0
 
@@ -78,8 +79,8 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """`uplink` None means isolated inside each node. `dhcp_relay`, `ra` and `allowed_namespaces` are validated and kept
-    in their manifest form until the part that enforces them exists."""
+    """`uplink` None means isolated inside each node. `dhcp_relay` and `ra` are validated and kept in their manifest
+    form until the part that enforces them exists."""
 
     uplink: str | None = None
     l2: L2Config = L2Config()
@@ -96,7 +97,7 @@ class NetworkSpec:
     ra: dict[str, Any] | None = None
     security: Security | None = None
     network_policies: PolicyScope | None = None
-    allowed_namespaces: dict[str, Any] | None = None
+    allowed_namespaces: Selector | None = None
     static_addresses: StaticAddresses = StaticAddresses.POOL
 
 

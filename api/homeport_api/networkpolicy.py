@@ -10,13 +10,16 @@ from enum import StrEnum
 
 from homeport_api.addresses import IpNetwork
 from homeport_api.meta import Condition, ObjectMeta
-from homeport_api.selector import Selector
+from homeport_api.selector import EVERYTHING, Selector
 from homeport_api.workload import Protocol
 
 NETWORK_ANNOTATIONS = ("homeport.dev/network", "networking.gke.io/network")
 """On a NetworkPolicy: the one Network it speaks of. They exclude each other unless they agree."""
 POLICY_FOR = "k8s.v1.cni.cncf.io/policy-for"
 """On a MultiNetworkPolicy: the networks it speaks of, separated by commas; a name without `/` is in its namespace."""
+
+NAME_LABEL = "kubernetes.io/metadata.name"
+"""The label that every namespace has: its own name."""
 
 
 class Direction(StrEnum):
@@ -74,7 +77,7 @@ class PolicySpec:
     """`types` are the directions in which what the policy selects is isolated; the rules of a direction that is not
     among them have no effect."""
 
-    selector: Selector = Selector()
+    selector: Selector = EVERYTHING
     types: frozenset[Direction] = frozenset({Direction.INGRESS})
     ingress: tuple[PolicyRule, ...] = ()
     egress: tuple[PolicyRule, ...] = ()
@@ -119,7 +122,7 @@ class NetworkPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """Cluster-scoped. Only its labels matter here. `kubernetes.io/metadata.name` is always among them."""
+    """Cluster-scoped. Only its labels matter here. `NAME_LABEL` is always among them."""
 
     meta: ObjectMeta
 

@@ -47,3 +47,6 @@ class Selector:
         return all(labels.get(key) == value for key, value in self.labels) and all(
             requirement.met_by(labels) for requirement in self.requirements
         )
+
+
+EVERYTHING = Selector()

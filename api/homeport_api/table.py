@@ -12,12 +12,14 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 from homeport_api.errors import FieldError, Invalid
 
 T = TypeVar("T")
+W = TypeVar("W")
 R = TypeVar("R", contravariant=True)
 Schema = dict[str, Any]
 
@@ -50,7 +52,8 @@ class Field:
 
     `attr` is the attribute that holds it; a tuple when one field fills several, and empty when nothing is kept.
     `foreign` marks one that only other API groups have: accepted with the warning in `doc`. `silent` marks one that a
-    server writes and a manifest may carry without any effect."""
+    server writes and a manifest may carry without any effect. `always` marks one that is written out even where
+    it holds its default, as what it means is worth seeing."""
 
     name: str
     type: Type[Any]
@@ -59,6 +62,7 @@ class Field:
     required: bool = False
     foreign: bool = False
     silent: bool = False
+    always: bool = False
 
     @property
     def attrs(self) -> tuple[str, ...]:
@@ -166,11 +170,11 @@ class Record(Generic[T]):
             own = join(path, entry.name)
             yield entry.name, own
             below: Any = entry.type
-            while isinstance(below, ListOf | Only):
+            while isinstance(below, ListOf | Only | Mapped):
                 if isinstance(below, Only):
                     own = join(own, below.name)
                     yield below.name, own
-                else:
+                elif isinstance(below, ListOf):
                     own += "[]"
                 below = below.inner
             if isinstance(below, Record | Shape):
@@ -303,6 +307,29 @@ class Only(Generic[T]):
         return self._record.schema()
 
 
+class Mapped(Generic[W, T]):
+    """What is written as an `inner` and held as something else. `hold` makes the one of the other, and raises `Invalid`
+    with paths relative to it, in a lenient reading too; `write` is its inverse."""
+
+    def __init__(self, inner: Type[W], hold: Callable[[W], T], write: Callable[[T], W]) -> None:
+        self.inner = inner
+        self._hold = hold
+        self._write = write
+
+    def parse(self, raw: object, path: str, reading: Reading) -> T:
+        written = self.inner.parse(raw, path, reading)
+        try:
+            return self._hold(written)
+        except Invalid as invalid:
+            raise Invalid([FieldError(join(path, error.path), error.message) for error in invalid.fields]) from None
+
+    def render(self, value: T) -> object:
+        return self.inner.render(self._write(value))
+
+    def schema(self) -> Schema:
+        return self.inner.schema()
+
+
 _ABSENT = object()
 
 
@@ -318,17 +345,20 @@ def _rendering(
     for entry in fields:
         if entry.foreign or entry.silent:
             continue
+        always = entry.required or entry.always
         if not entry.attr:
             yield entry, _nothing, _ABSENT
         elif isinstance(entry.attr, str):
-            yield entry, attrgetter(entry.attr), _ABSENT if entry.required else defaults.get(entry.attr, _ABSENT)
+            yield entry, attrgetter(entry.attr), _ABSENT if always else defaults.get(entry.attr, _ABSENT)
         else:
             held = tuple(defaults.get(attr, _ABSENT) for attr in entry.attr)
-            yield entry, attrgetter(*entry.attr), _ABSENT if entry.required else held
+            yield entry, attrgetter(*entry.attr), _ABSENT if always else held
 
 
 def _defaults(build: Callable[..., object]) -> dict[str, object]:
     """What a dataclass puts in place of each attribute that is left out. A dict takes what it gets."""
+    if isinstance(build, partial):
+        return _defaults(build.func)
     if not (isinstance(build, type) and dataclasses.is_dataclass(build)):
         return {}
     found: dict[str, object] = {}

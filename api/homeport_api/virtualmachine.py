@@ -8,6 +8,7 @@ from homeport_api.addresses import IpAddress, IpInterface, MacAddress
 from homeport_api.errors import AlreadyExists
 from homeport_api.interface import Interface, InterfaceSpec, interface_names
 from homeport_api.meta import ObjectMeta
+from homeport_api.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ def interfaces_of(vm: VirtualMachine, existing: Iterable[Interface] = ()) -> tup
         )
         made.append(Interface(ObjectMeta(name, vm.meta.namespace), spec))
     return tuple(made)
+
+
+def workload_of(vm: VirtualMachine, old: Workload | None) -> Workload:
+    """What policies know the VM by: the labels of its manifest, whatever was said before; and the ports that were said
+    at an attach, as a manifest has none."""
+    ports, revision = (old.ports, old.revision) if old else ((), 0)
+    return Workload(vm.meta.namespace, vm.meta.name, vm.meta.labels, ports, revision)
 
 
 def _free_name(vm: VirtualMachine, interface: str, taken: Container[str]) -> str:

@@ -17,25 +17,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from homeport_api import wire_interface, wire_machine, wire_network, wire_records
+from homeport_api import wire_interface, wire_machine, wire_network, wire_policy, wire_records
 from homeport_api.attachment import Attachment
 from homeport_api.errors import BadInput, FieldError, Invalid
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKind
 from homeport_api.node import NodeRecord, NodeReport
 from homeport_api.owner import Owner
 from homeport_api.table import LENIENT, Reading, Record, Schema
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.workload import Workload
+from homeport_api.zone import Zone
 
 GROUP = "homeport.dev/v1"
 GKE_NETWORKING = "networking.gke.io/v1"
 GKE_VM = "vm.cluster.gke.io/v1"
+KUBERNETES = "v1"
+KUBERNETES_NETWORKING = "networking.k8s.io/v1"
+NETWORK_PLUMBING = "k8s.cni.cncf.io/v1beta1"
+NETWORK_PLUMBING_NEXT = "k8s.cni.cncf.io/v1beta2"
 SCHEMA_VERSION = 1
 
 T = TypeVar("T")
-ObjectT = TypeVar("ObjectT", bound="Network | Interface | VirtualMachine")
+ObjectT = TypeVar("ObjectT", bound="Network | Interface | VirtualMachine | NetworkPolicy | Namespace")
 
 
 class Stored(Generic[T]):
@@ -122,11 +128,13 @@ class Kind(Generic[ObjectT]):
     def schema(self) -> Schema:
         """OpenAPI v3, structural: what a CRD's `openAPIV3Schema` holds."""
         properties: dict[str, Any] = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
-        return {
+        shown = self.shown.schema()
+        schema: Schema = {
             "type": "object",
-            "properties": properties | self.shown.schema()["properties"] | {"metadata": {"type": "object"}},
-            "required": ["spec"],
+            "properties": properties | shown["properties"] | {"metadata": {"type": "object"}},
         }
+        required = [name for name in shown["required"] if name != "metadata"]
+        return {**schema, "required": required} if required else schema
 
 
 def _with_meta_revision(value: ObjectT, revision: int) -> ObjectT:
@@ -172,14 +180,57 @@ VIRTUAL_MACHINE: Kind[VirtualMachine] = Kind(
     wire_machine.STORED,
     Stored("VirtualMachine", wire_machine.STORED, _with_meta_revision),
 )
+POLICY: Stored[NetworkPolicy] = Stored("policy", wire_policy.STORED, _with_meta_revision)
+"""Of both kinds."""
+NETWORK_POLICY: Kind[NetworkPolicy] = Kind(
+    "NetworkPolicy",
+    "networkpolicies",
+    ("networkpolicies", "networkpolicy", "netpol"),
+    True,
+    ((KUBERNETES_NETWORKING, "NetworkPolicy"),),
+    wire_policy.NETWORK_POLICY,
+    wire_policy.NETWORK_POLICY_SHOWN,
+    POLICY,
+)
+MULTI_NETWORK_POLICY: Kind[NetworkPolicy] = Kind(
+    "MultiNetworkPolicy",
+    "multinetworkpolicies",
+    (
+        "multinetworkpolicies",
+        "multinetworkpolicy",
+        "multi-networkpolicies",
+        "multi-networkpolicy",
+        "multi-policy",
+    ),
+    True,
+    ((NETWORK_PLUMBING, "MultiNetworkPolicy"), (NETWORK_PLUMBING_NEXT, "MultiNetworkPolicy")),
+    wire_policy.MULTI_NETWORK_POLICY,
+    wire_policy.MULTI_NETWORK_POLICY_SHOWN,
+    POLICY,
+)
+NAMESPACE: Kind[Namespace] = Kind(
+    "Namespace",
+    "namespaces",
+    ("namespaces", "namespace", "ns"),
+    False,
+    ((KUBERNETES, "Namespace"),),
+    wire_policy.NAMESPACE,
+    wire_policy.NAMESPACE_STORED,
+    Stored("Namespace", wire_policy.NAMESPACE_STORED, _with_meta_revision),
+)
+POLICY_KINDS: Mapping[PolicyKind, Kind[NetworkPolicy]] = {
+    PolicyKind.NETWORK_POLICY: NETWORK_POLICY,
+    PolicyKind.MULTI_NETWORK_POLICY: MULTI_NETWORK_POLICY,
+}
 
-AnyObject = Network | Interface | VirtualMachine
-AnyKind = Kind[Network] | Kind[Interface] | Kind[VirtualMachine]
-KINDS: tuple[AnyKind, ...] = (NETWORK, INTERFACE, VIRTUAL_MACHINE)
+AnyObject = Network | Interface | VirtualMachine | NetworkPolicy | Namespace
+AnyKind = Kind[Network] | Kind[Interface] | Kind[VirtualMachine] | Kind[NetworkPolicy] | Kind[Namespace]
+KINDS: tuple[AnyKind, ...] = (NETWORK, INTERFACE, VIRTUAL_MACHINE, NETWORK_POLICY, MULTI_NETWORK_POLICY, NAMESPACE)
 
 ATTACHMENT: Stored[Attachment] = Stored("attachment", wire_records.ATTACHMENT, _with_revision)
 INDEX: Stored[InterfaceKey] = Stored("index entry", wire_records.INTERFACE_KEY)
 WORKLOAD: Stored[Workload] = Stored("workload", wire_records.WORKLOAD, _with_workload_revision)
+ZONE: Stored[Zone] = Stored("zone", wire_records.ZONE)
 OWNER: Stored[Owner] = Stored("owner record", wire_records.OWNER)
 NODE: Stored[NodeRecord] = Stored("node record", wire_records.NODE)
 REPORT: Stored[NodeReport] = Stored("report", wire_records.REPORT)

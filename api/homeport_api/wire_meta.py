@@ -1,8 +1,7 @@
 """Field tables of what every object has: metadata and conditions, and of the selectors that point at them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any
 
 from homeport_api.errors import FieldError
 from homeport_api.meta import Condition, ObjectMeta
@@ -18,7 +17,8 @@ from homeport_api.scalars import (
     Choice,
     Text,
 )
-from homeport_api.table import Field, ListOf, Record, Rule, Shape
+from homeport_api.selector import Operator, Requirement, Selector
+from homeport_api.table import Field, ListOf, Mapped, Record, Rule
 
 _WRITTEN_BY_USERS = (
     Field("name", OBJECT_NAME, "name", "Name of the object, unique in its kind and namespace.", required=True),
@@ -71,34 +71,33 @@ CONDITIONS: ListOf[Condition] = ListOf(
 )
 
 
-class Operator(StrEnum):
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
-
-
-def _operands(expression: dict[str, Any]) -> Iterator[FieldError]:
-    operator, values = expression["operator"], expression.get("values", ())
+def _operands(requirement: Requirement) -> Iterator[FieldError]:
+    operator, values = requirement.operator, requirement.values
     if operator in {Operator.IN, Operator.NOT_IN} and not values:
         yield FieldError("values", f"is required with the operator {operator}")
     if operator in {Operator.EXISTS, Operator.DOES_NOT_EXIST} and values:
         yield FieldError("values", f"must be left out with the operator {operator}")
 
 
-SELECTOR = Shape(
-    Field("matchLabels", LABELS, "matchLabels", "Labels that must all be there."),
+def _pairs(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
+
+
+SELECTOR: Record[Selector] = Record(
+    Selector,
+    Field("matchLabels", Mapped(LABELS, _pairs, dict), "labels", "Labels that must all be there."),
     Field(
         "matchExpressions",
         ListOf(
-            Shape(
+            Record(
+                Requirement,
                 Field("key", Text(parse_label_key), "key", required=True),
                 Field("operator", Choice(Operator), "operator", required=True),
                 Field("values", ListOf(Text(parse_label_value)), "values"),
                 rules=(Rule(("operator", "values"), _operands),),
             )
         ),
-        "matchExpressions",
+        "requirements",
         "Requirements that must all be met.",
     ),
 )

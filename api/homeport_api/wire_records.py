@@ -1,4 +1,4 @@
-"""Field tables of what only Homeport writes: owners, nodes, their reports, attachments, workloads."""
+"""Field tables of what only Homeport writes: owners, nodes, their reports, attachments, workloads, zones."""
 
 from homeport_api.attachment import Attachment, AttachmentKey, Nic, PortKind, Source
 from homeport_api.interface import InterfaceKey
@@ -8,6 +8,7 @@ from homeport_api.scalars import BOOLEAN, COUNT, INTERFACE_ADDRESS, LABELS, MAC,
 from homeport_api.table import Field, ListOf, Record
 from homeport_api.wire_meta import CONDITIONS
 from homeport_api.workload import NamedPort, Protocol, Workload
+from homeport_api.zone import FIRST_ZONE, LAST_ZONE, Zone
 
 INTERFACE_KEY: Record[InterfaceKey] = Record(
     InterfaceKey, Field("namespace", TEXT, "namespace", required=True), Field("name", TEXT, "name", required=True)
@@ -31,6 +32,8 @@ WORKLOAD: Record[Workload] = Record(
         "ports",
     ),
 )
+
+ZONE: Record[Zone] = Record(Zone, Field("zone", Integer(FIRST_ZONE, LAST_ZONE), "number", required=True))
 
 OWNER: Record[Owner] = Record(
     Owner,

@@ -10,14 +10,18 @@ from homeport_api.errors import AddressOwned, AlreadyExists, HomeportError
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.manifest import read_manifest
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Namespace, NetworkPolicy
 from homeport_api.validate_interface import interface_not_enforced
 from homeport_api.validate_network import not_enforced, same_domain
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import OWNER, AnyObject
 from homeport_cli.documents import read_documents
+from homeport_cli.kinds import kind_word
 from homeport_cli.options import common_options, pass_session
 from homeport_cli.session import Session
+from homeport_cli.workload import save_machine
 from homeport_store import keys
+from homeport_store.zones import ensure_zones
 
 
 @click.command("apply")
@@ -43,9 +47,10 @@ def apply(session: Session, names: tuple[str, ...]) -> None:
         click.echo(f"Warning: {warning}", err=True)
     world = _world(session, manifest.objects)
     steps = plan_apply(world, manifest.objects, session.clock(), lambda: str(uuid4()))
-    for step in steps:
-        if isinstance(step.value, Network):
-            _refuse_owned_gateways(session, step.value, world.networks.get(step.value.name))
+    networks = [step.value for step in steps if isinstance(step.value, Network)]
+    for network in networks:
+        _refuse_owned_gateways(session, network, world.networks.get(network.name))
+    ensure_zones(session.store, {domain for network in networks if (domain := network.l2_domain) is not None})
     done = 0
     try:
         for step in steps:
@@ -60,7 +65,9 @@ def apply(session: Session, names: tuple[str, ...]) -> None:
 
 def _world(session: Session, wanted: tuple[AnyObject, ...]) -> World:
     objects = session.objects
-    namespaces = {item.meta.namespace for item in wanted if not isinstance(item, Network)}
+    namespaces = {item.meta.namespace for item in wanted if isinstance(item, Interface | VirtualMachine)}
+    governed = {item.meta.namespace for item in wanted if isinstance(item, NetworkPolicy)}
+    labelled = any(isinstance(item, Namespace) for item in wanted)
     return World(
         {network.name: network for network in objects.networks.list()},
         {item.key: item for namespace in namespaces for item in objects.interfaces_in(namespace)},
@@ -69,6 +76,8 @@ def _world(session: Session, wanted: tuple[AnyObject, ...]) -> World:
             for namespace in namespaces
             for item in objects.machines_in(namespace)
         },
+        {item.key: item for namespace in governed for item in objects.policies_in(namespace)},
+        {item.name: item for item in (objects.namespaces.list() if labelled else ())},
     )
 
 
@@ -79,8 +88,12 @@ def _take(session: Session, step: Step) -> None:
             session.allocator.reserve(step.value)
         case Network() if step.outcome is not Outcome.UNCHANGED:
             _save_network(session, step.value)
-        case VirtualMachine() if step.outcome is not Outcome.UNCHANGED:
-            session.objects.machines.save(step.value)
+        case NetworkPolicy() if step.outcome is not Outcome.UNCHANGED:
+            session.objects.policies.save(step.value)
+        case Namespace() if step.outcome is not Outcome.UNCHANGED:
+            session.objects.namespaces.save(step.value)
+        case VirtualMachine():
+            save_machine(session, step.value, unchanged=step.outcome is Outcome.UNCHANGED)
 
 
 def _refuse_owned_gateways(session: Session, network: Network, old: Network | None) -> None:
@@ -111,8 +124,8 @@ def _save_network(session: Session, network: Network) -> None:
 
 def _tell(step: Step) -> None:
     value = step.value
-    kind = type(value).__name__.lower()
-    name = value.meta.name if isinstance(value, Network) else f"{value.meta.namespace}/{value.meta.name}"
+    kind = kind_word(value)
+    name = f"{value.meta.namespace}/{value.meta.name}" if value.meta.namespace else value.meta.name
     click.echo(f"{kind}/{name} {step.outcome}")
     match value:
         case Network():
@@ -121,5 +134,7 @@ def _tell(step: Step) -> None:
             fields = interface_not_enforced(value)
         case VirtualMachine():
             fields = ("spec.interfaces[].default",) if any(each.default for each in value.interfaces) else ()
+        case NetworkPolicy() | Namespace():
+            fields = ()
     if fields:
         click.echo(f"Warning: {kind}/{name}: stored, and without effect in this version: {', '.join(fields)}", err=True)

@@ -8,10 +8,12 @@ import click
 from homeport_api.errors import HomeportError, InUse, NotFound
 from homeport_api.interface import InterfaceKey
 from homeport_api.network import Network
-from homeport_api.wire import INTERFACE, NETWORK, AnyKind
+from homeport_api.networkpolicy import PolicyKey, PolicyKind
+from homeport_api.wire import INTERFACE, NAMESPACE, NETWORK, VIRTUAL_MACHINE, AnyKind
 from homeport_cli.kinds import kind_argument
 from homeport_cli.options import common_options, pass_session
 from homeport_cli.session import Session
+from homeport_cli.workload import forget_machine
 from homeport_store import keys
 from homeport_store.protocol import Delete, PrefixEmpty, Unchanged
 
@@ -27,7 +29,8 @@ def delete(session: Session, kind: AnyKind, names: Sequence[str]) -> None:
     """Delete objects.
 
     A Network that Interfaces name and an Interface that is held are refused. The Interfaces of a deleted VirtualMachine
-    keep their addresses for their Network's reclaimAfter, in case it is made again.
+    keep their addresses for their Network's reclaimAfter, in case it is made again. With a Namespace go its labels
+    only.
     """
     failures: list[HomeportError] = []
     for name in names:
@@ -49,8 +52,13 @@ def _delete(session: Session, kind: AnyKind, name: str) -> None:
         _delete_network(session, session.objects.networks.get(name))
     elif kind is INTERFACE:
         session.allocator.delete_interface(key, "deleted by a user")
-    else:
+    elif kind is VIRTUAL_MACHINE:
         _delete_machine(session, key)
+    elif kind is NAMESPACE:
+        session.objects.namespaces.delete(session.objects.namespaces.get(name))
+    else:
+        policies = session.objects.policies
+        policies.delete(policies.get(PolicyKey(key.namespace, PolicyKind(kind.name), name)))
 
 
 def _delete_network(session: Session, network: Network) -> None:
@@ -92,10 +100,10 @@ def _reports(session: Session, network: str) -> list[str]:
 
 def _delete_machine(session: Session, key: InterfaceKey) -> None:
     """The Interfaces are marked before the object goes: should this end in the middle, a repeat still finds the object
-    and does the rest."""
+    and does the rest. What policies know the VM by goes with it."""
     machine = session.objects.machines.get(key)
     kept = session.allocator.orphan(key.namespace, key.name)
-    session.objects.machines.delete(machine)
+    forget_machine(session, machine)
     if kept:
         names = ", ".join(interface.name for interface in kept)
         click.echo(f"Interfaces {names} keep their addresses until their Network's reclaimAfter has passed", err=True)

@@ -1,46 +1,53 @@
 """`get` and `describe`: what is in the store."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from homeport_api.errors import Invalid
-from homeport_api.wire import AnyKind
-from homeport_cli.kinds import get_object, kind_argument, list_objects, show, table
+from homeport_api.wire import AnyKind, AnyObject
+from homeport_cli.columns import table
+from homeport_cli.kinds import get_objects, kind_argument, kinds_argument, list_objects, show
 from homeport_cli.options import common_options, output_option, pass_session
 from homeport_cli.output import Form, as_list, print_data, print_table
 from homeport_cli.session import Session, is_terminal
 
 
 @click.command("get")
-@kind_argument
+@kinds_argument
 @click.argument("name", required=False)
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of all namespaces.")
 @output_option
 @common_options
 @pass_session
-def get(session: Session, kind: AnyKind, name: str | None, everywhere: bool, form: Form) -> None:
+def get(session: Session, kind: tuple[AnyKind, ...], name: str | None, everywhere: bool, form: Form) -> None:
     """List objects, or print one.
 
-    KIND is networks (net), interfaces (interface) or virtualmachines (vm).
+    KIND is networks (net), interfaces (interface), virtualmachines (vm), networkpolicies (netpol), multinetworkpolicies
+    (multi-policy), namespaces (ns), or policies: those of both kinds.
     """
     if name is not None and everywhere:
         raise Invalid("a NAME belongs to one namespace: leave -A out, or the name")
+    everywhere = everywhere and kind[0].namespaced
     if name is None:
-        found = list_objects(session, kind, None if everywhere else session.settings.namespace)
+        found = _listed(session, kind, None if everywhere else session.settings.namespace)
     else:
-        found = (get_object(session, kind, name),)
+        found = get_objects(session, kind, name)
     if form in {Form.JSON, Form.YAML}:
         shown = [show(item) for item in found]
-        print_data(as_list(shown) if name is None else shown[0], form)
+        print_data(shown[0] if name is not None and len(shown) == 1 else as_list(shown), form)
     elif not found:
-        where = "" if everywhere or not kind.namespaced else f" in namespace {session.settings.namespace}"
-        click.echo(f"There are no {kind.plural}{where}.", err=True)
+        where = "" if everywhere or not kind[0].namespaced else f" in namespace {session.settings.namespace}"
+        click.echo(f"There are no {kind[0].plural if len(kind) == 1 else 'policies'}{where}.", err=True)
     else:
-        print_table(
-            table(session, kind, found, namespaces=everywhere and kind.namespaced), form, terminal=is_terminal()
-        )
+        print_table(table(session, kind, found, namespaces=everywhere), form, terminal=is_terminal())
+
+
+def _listed(session: Session, kinds: tuple[AnyKind, ...], namespace: str | None) -> Sequence[AnyObject]:
+    """Of several kinds: together, by namespace and name."""
+    found = [item for kind in kinds for item in list_objects(session, kind, namespace)]
+    return found if len(kinds) == 1 else sorted(found, key=lambda item: (item.meta.namespace, item.meta.name))
 
 
 @click.command("describe")
@@ -50,7 +57,7 @@ def get(session: Session, kind: AnyKind, name: str | None, everywhere: bool, for
 @pass_session
 def describe(session: Session, kind: AnyKind, name: str) -> None:
     """Print all that is known of one object, for people."""
-    shown = show(get_object(session, kind, name))
+    shown = show(get_objects(session, (kind,), name)[0])
     for line in _paragraphs(
         {"kind": kind.name, **{key: shown[key] for key in shown if key not in {"apiVersion", "kind"}}}
     ):

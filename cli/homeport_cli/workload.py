@@ -1,39 +1,68 @@
-"""A VM's labels and named ports, where no pod or VirtualMachine says them: `attach --label` and `--port`."""
+"""What policies know a VM by: the labels of its VirtualMachine, and what `attach --label` and `--port` say."""
+
+from dataclasses import replace
 
 import click
 
-from homeport_api.errors import Unavailable
+from homeport_api.errors import Conflict, Unavailable
 from homeport_api.interface import InterfaceKey
-from homeport_api.names import parse_label_key, parse_label_name, parse_label_value
+from homeport_api.names import parse_label_key, parse_label_value, parse_port_name
+from homeport_api.virtualmachine import VirtualMachine, workload_of
 from homeport_api.workload import NamedPort, Protocol, Workload
 from homeport_cli.session import Session
+from homeport_store import keys
+from homeport_store.protocol import Delete, Put
+
+
+def save_machine(session: Session, machine: VirtualMachine, *, unchanged: bool) -> None:
+    """The VM and what policies know it by, together; of one that is `unchanged`, only the latter. Raises Conflict when
+    one of them was changed meanwhile."""
+    objects, key = session.objects, InterfaceKey(machine.meta.namespace, machine.meta.name)
+    old = objects.workloads.find(key)
+    workload = workload_of(machine, old)
+    writes: list[Put | Delete] = [] if unchanged else [objects.machines.put(machine)]
+    conditions = [objects.machines.unchanged(machine)]
+    if workload != old:
+        writes.append(objects.workloads.put(workload))
+        conditions.append(objects.workloads.unchanged(workload))
+    if writes and not session.store.txn(conditions, writes).applied:
+        raise Conflict(f"VirtualMachine {key} was changed by somebody else meanwhile: apply it again")
+
+
+def forget_machine(session: Session, machine: VirtualMachine) -> None:
+    """Its inverse. Raises Conflict when the VM was changed meanwhile."""
+    machines, key = session.objects.machines, InterfaceKey(machine.meta.namespace, machine.meta.name)
+    writes = (machines.remove(machine), Delete(keys.workload(key.namespace, key.name)))
+    if not session.store.txn((machines.unchanged(machine),), writes).applied:
+        raise Conflict(f"VirtualMachine {key} was changed by somebody else meanwhile: try again")
 
 
 def save_workload(session: Session, vm: str, labels: tuple[str, ...], ports: tuple[str, ...]) -> None:
-    """To be called before the attach, so that policies select the VM from its first packet. Without labels and ports,
-    what an earlier attach wrote stays."""
+    """To be called before the attach, so that policies select the VM from its first packet. What is not given stays as
+    an earlier attach or the VirtualMachine has it."""
     if not labels and not ports:
         return
-    workloads, key = session.objects.workloads, InterfaceKey(session.settings.namespace, vm)
-    old = workloads.find(key)
-    wanted = Workload(
-        key.namespace,
-        key.name,
-        dict(read_label(text) for text in labels),
-        tuple(read_port(text) for text in ports),
-        old.revision if old else 0,
+    objects, key = session.objects, InterfaceKey(session.settings.namespace, vm)
+    old = objects.workloads.find(key)
+    known = old or Workload(key.namespace, key.name)
+    if old is None and (machine := objects.machines.find(key)) is not None:
+        known = workload_of(machine, None)
+    wanted = replace(
+        known,
+        labels=dict(read_label(text) for text in labels) if labels else known.labels,
+        ports=tuple(read_port(text) for text in ports) if ports else known.ports,
     )
     if wanted != old:
-        workloads.save(wanted)
-    click.echo("Warning: labels and ports are stored, and without effect in this version", err=True)
+        objects.workloads.save(wanted)
 
 
 def forget_workload(session: Session, vm: str) -> None:
-    """After a detach of everything. The guest is off the network by then, so a store that is away is only told."""
+    """After a detach of everything, where no VirtualMachine says what it is. The guest is off the network by then, so a
+    store that is away is only told."""
+    objects, key = session.objects, InterfaceKey(session.settings.namespace, vm)
     try:
-        workloads = session.objects.workloads
-        if (old := workloads.find(InterfaceKey(session.settings.namespace, vm))) is not None:
-            workloads.delete(old)
+        if objects.machines.find(key) is None and (old := objects.workloads.find(key)) is not None:
+            objects.workloads.delete(old)
     except Unavailable as error:
         click.echo(f"Warning: the labels of {vm} stay in the store, which is out of reach: {error}", err=True)
 
@@ -51,7 +80,7 @@ def read_port(text: str) -> NamedPort:
     name, _, rest = text.partition("=")
     number, _, protocol = rest.partition("/")
     try:
-        named = NamedPort(parse_label_name(name), int(number), Protocol(protocol.upper() or "TCP"))
+        named = NamedPort(parse_port_name(name), int(number), Protocol(protocol.upper() or "TCP"))
     except ValueError:
         named = None
     if named is None or not 1 <= named.number <= 65535:

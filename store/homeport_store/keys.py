@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 from homeport_api.addresses import IpAddress, L2Domain, MacAddress, MacDomain
 from homeport_api.attachment import AttachmentKey
 from homeport_api.interface import InterfaceKey
+from homeport_api.networkpolicy import PolicyKey
 
 PREFIX = "/homeport/v1/"
 NETWORKS = PREFIX + "networks/"
@@ -23,10 +24,13 @@ REPORTS = PREFIX + "reports/"
 NODES = PREFIX + "nodes/"
 MACHINES = PREFIX + "machines/"
 WORKLOADS = PREFIX + "workloads/"
+POLICIES = PREFIX + "policies/"
+NAMESPACES = PREFIX + "namespaces/"
 JOURNAL = PREFIX + "journal/"
 GENERATION = PREFIX + "generation"
 SWEEPER = PREFIX + "sweeper"
 
+UNTAGGED = "untagged"
 _SAFE = ":+@,=~"
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-~:+@,=]+").fullmatch
 """Nothing to escape, as in nearly every segment: known at a third of the cost, and a plan has dozens of them."""
@@ -96,8 +100,16 @@ def rest(domain: L2Domain, value: IpAddress) -> str:
     return f"{REST}{escape(domain)}/{value}"
 
 
-def zone(uplink: str, vlan: str) -> str:
-    return f"{ZONES}{escape(uplink)}/{escape(vlan)}"
+def zone(domain: L2Domain) -> str:
+    """Under the uplink and the VLAN ID or `untagged`; an isolated Network's, under `:blue`, is `untagged`."""
+    uplink, _, vlan = domain.rpartition(":")
+    place, scope = (uplink, vlan) if uplink else (domain, UNTAGGED)
+    return f"{ZONES}{escape(place)}/{escape(scope)}"
+
+
+def domain_of_zone(key: str) -> L2Domain:
+    place, scope = split(key, ZONES)
+    return L2Domain(place if place.startswith(":") else f"{place}:{scope}")
 
 
 def attachments_on(node: str) -> str:
@@ -127,6 +139,18 @@ def machines_of(namespace: str) -> str:
 
 def workload(namespace: str, name: str) -> str:
     return f"{WORKLOADS}{escape(namespace)}/{escape(name)}"
+
+
+def policy(key: PolicyKey) -> str:
+    return f"{POLICIES}{escape(key.namespace)}/{escape(key.kind)}/{escape(key.name)}"
+
+
+def policies_of(namespace: str) -> str:
+    return f"{POLICIES}{escape(namespace)}/"
+
+
+def namespace(name: str) -> str:
+    return NAMESPACES + escape(name)
 
 
 def journal(entry: str) -> str:

@@ -13,6 +13,7 @@ from homeport_api.attachment import Attachment, AttachmentKey
 from homeport_api.errors import AlreadyExists, BadInput, Conflict, NotFound
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKey
 from homeport_api.node import NodeRecord, NodeReport
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.workload import Workload
@@ -101,6 +102,8 @@ class Objects:
         self.networks: Collection[str, Network] = Collection(store, NETWORKS)
         self.interfaces: Collection[InterfaceKey, Interface] = Collection(store, INTERFACES)
         self.machines: Collection[InterfaceKey, VirtualMachine] = Collection(store, MACHINES)
+        self.policies: Collection[PolicyKey, NetworkPolicy] = Collection(store, POLICIES)
+        self.namespaces: Collection[str, Namespace] = Collection(store, NAMESPACES)
         self.workloads: Collection[InterfaceKey, Workload] = Collection(store, WORKLOADS)
         self.attachments: Collection[AttachmentKey, Attachment] = Collection(store, ATTACHMENTS)
 
@@ -110,6 +113,10 @@ class Objects:
 
     def machines_in(self, namespace: str | None) -> tuple[VirtualMachine, ...]:
         return self.machines.list(keys.MACHINES if namespace is None else keys.machines_of(namespace))
+
+    def policies_in(self, namespace: str | None) -> tuple[NetworkPolicy, ...]:
+        """Of both kinds, sorted by namespace, kind and name."""
+        return self.policies.list(keys.POLICIES if namespace is None else keys.policies_of(namespace))
 
     def interfaces_on(self, network: str) -> tuple[Interface, ...]:
         """Those that name the Network, in all namespaces: while there is one, it is in use."""
@@ -151,6 +158,20 @@ MACHINES: Place[InterfaceKey, VirtualMachine] = Place(
     lambda key: keys.machine(key.namespace, key.name),
     lambda machine: InterfaceKey(machine.meta.namespace, machine.meta.name),
     lambda machine: machine.meta.revision,
+)
+POLICIES: Place[PolicyKey, NetworkPolicy] = Place(
+    wire.POLICY,
+    keys.POLICIES,
+    keys.policy,
+    lambda policy: policy.key,
+    lambda policy: policy.meta.revision,
+)
+NAMESPACES: Place[str, Namespace] = Place(
+    wire.NAMESPACE.stored,
+    keys.NAMESPACES,
+    keys.namespace,
+    lambda namespace: namespace.name,
+    lambda namespace: namespace.meta.revision,
 )
 WORKLOADS: Place[InterfaceKey, Workload] = Place(
     wire.WORKLOAD,

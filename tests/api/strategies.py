@@ -1,5 +1,6 @@
 """Hypothesis strategies for objects of the vocabulary: valid ones, as wide as the rules let them be."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from hypothesis import strategies as st
@@ -29,7 +30,23 @@ from homeport_api.network import (
     StaticAddresses,
     Trunk,
 )
+from homeport_api.networkpolicy import (
+    NAME_LABEL,
+    NETWORK_ANNOTATIONS,
+    POLICY_FOR,
+    Direction,
+    IpBlock,
+    Namespace,
+    NetworkPolicy,
+    PolicyKind,
+    PolicyPort,
+    PolicyRule,
+    PolicySpec,
+    WorkloadPeer,
+)
 from homeport_api.pool import Pool
+from homeport_api.selector import Operator, Requirement, Selector
+from homeport_api.workload import NamedPort, Protocol, Workload
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True)
 links = st.from_regex(r"[a-z][a-z0-9.-]{0,14}", fullmatch=True)
@@ -48,6 +65,19 @@ metas = st.builds(
     ObjectMeta, names, st.just(""), st.uuids().map(str), labels, st.dictionaries(names, texts, max_size=2), times
 )
 namespaced_metas = st.builds(ObjectMeta, names, names, st.uuids().map(str), labels, created=times)
+
+
+def _requirements(operator: Operator) -> st.SearchStrategy[Requirement]:
+    some = st.lists(names | st.just(""), min_size=1, max_size=3).map(tuple)
+    values = some if operator in {Operator.IN, Operator.NOT_IN} else st.just(())
+    return st.builds(Requirement, names, st.just(operator), values)
+
+
+selectors = st.builds(
+    Selector,
+    labels.map(lambda found: tuple(sorted(found.items()))),
+    st.lists(st.sampled_from(Operator).flatmap(_requirements), max_size=2).map(tuple),
+)
 
 
 @st.composite
@@ -88,7 +118,7 @@ def networks(draw: st.DrawFn) -> Network:
             ),
             security=draw(st.none() | st.builds(Security, st.booleans(), st.booleans(), st.booleans())),
             network_policies=draw(st.none() | st.sampled_from(PolicyScope)),
-            allowed_namespaces=draw(st.none() | st.just({"matchLabels": {"team": "a"}})),
+            allowed_namespaces=draw(st.none() | selectors),
             ra=draw(st.none() | st.just({"mode": "Own", "managed": True})),
             static_addresses=draw(st.sampled_from(StaticAddresses)),
         ),
@@ -159,3 +189,73 @@ attachments = st.builds(
     texts,
     times,
 )
+
+port_names = st.from_regex(r"[a-z][a-z0-9]{0,6}(-[a-z0-9]{1,7})?", fullmatch=True)
+port_numbers = st.integers(1, 65535)
+workloads = st.builds(
+    Workload,
+    names,
+    names,
+    labels,
+    st.lists(st.builds(NamedPort, port_names, port_numbers, st.sampled_from(Protocol)), max_size=2).map(tuple),
+)
+
+
+@st.composite
+def ip_blocks(draw: st.DrawFn) -> IpBlock:
+    cidr: IpNetwork
+    if draw(st.booleans()):
+        cidr = IPv4Network((draw(hosts4), draw(st.integers(0, 32))), strict=False)
+    else:
+        cidr = IPv6Network((draw(hosts6), draw(st.integers(0, 128))), strict=False)
+    excepts: list[IpNetwork] = []
+    if cidr.prefixlen < cidr.max_prefixlen:
+        for _ in range(draw(st.integers(0, 2))):
+            longer = draw(st.integers(cidr.prefixlen + 1, cidr.max_prefixlen))
+            offset = draw(st.integers(0, cidr.num_addresses - 1))
+            if isinstance(cidr, IPv4Network):
+                excepts.append(IPv4Network((int(cidr.network_address) + offset, longer), strict=False))
+            else:
+                excepts.append(IPv6Network((int(cidr.network_address) + offset, longer), strict=False))
+    return IpBlock(cidr, tuple(excepts))
+
+
+@st.composite
+def policy_ports(draw: st.DrawFn) -> PolicyPort:
+    port = draw(st.none() | port_names | port_numbers)
+    end = draw(st.none() | st.integers(port, 65535)) if isinstance(port, int) else None
+    return PolicyPort(draw(st.sampled_from(Protocol)), port, end)
+
+
+workload_peers = st.tuples(st.none() | selectors, st.none() | selectors).filter(any).map(lambda two: WorkloadPeer(*two))
+policy_rules = st.builds(
+    PolicyRule,
+    st.lists(workload_peers | ip_blocks(), max_size=3).map(tuple),
+    st.lists(policy_ports(), max_size=3).map(tuple),
+)
+policy_specs = st.builds(
+    PolicySpec,
+    selectors,
+    st.frozensets(st.sampled_from(Direction), min_size=1),
+    st.lists(policy_rules, max_size=2).map(tuple),
+    st.lists(policy_rules, max_size=2).map(tuple),
+)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> NetworkPolicy:
+    kind = draw(st.sampled_from(PolicyKind))
+    meta = draw(namespaced_metas)
+    networks: tuple[tuple[str, str], ...] = ()
+    annotations: dict[str, str] = {}
+    if kind is PolicyKind.NETWORK_POLICY:
+        if (network := draw(st.none() | names)) is not None:
+            networks = (("", network),)
+            annotations = {draw(st.sampled_from(NETWORK_ANNOTATIONS)): network}
+    else:
+        networks = tuple(draw(st.lists(st.tuples(st.just(meta.namespace) | names, names), max_size=3, unique=True)))
+        annotations = {POLICY_FOR: ", ".join(map("/".join, networks))} if networks else {}
+    return NetworkPolicy(kind, replace(meta, annotations=annotations), draw(policy_specs), networks)
+
+
+namespaces = metas.map(lambda meta: Namespace(replace(meta, labels={**meta.labels, NAME_LABEL: meta.name})))

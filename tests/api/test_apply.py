@@ -13,15 +13,17 @@ from homeport_api.errors import AlreadyExists, Conflict, HomeportError, Invalid,
 from homeport_api.interface import Holder, Interface, InterfaceKey
 from homeport_api.manifest import Document, read_manifest
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Namespace, NetworkPolicy
 from homeport_api.virtualmachine import VirtualMachine
-from homeport_api.wire import AnyObject
+from homeport_api.wire import KINDS, AnyObject
 
 NOW = 1_750_000_000.0
 EMPTY = World({}, {}, {})
+APIS = {kind: version for known in KINDS for version, kind in reversed(known.apis)}
 
 
 def objects(text: str) -> tuple[AnyObject, ...]:
-    documents = [Document("", {"apiVersion": "homeport.dev/v1", **body}) for body in yaml.safe_load_all(text)]
+    documents = [Document("", {"apiVersion": APIS[body["kind"]], **body}) for body in yaml.safe_load_all(text)]
     return read_manifest(documents, "shop").objects
 
 
@@ -44,6 +46,8 @@ def after(world: World, text: str) -> World:
                 if isinstance(value, VirtualMachine)
             },
         },
+        {**world.policies, **{value.key: value for value in values if isinstance(value, NetworkPolicy)}},
+        {**world.namespaces, **{value.name: value for value in values if isinstance(value, Namespace)}},
     )
 
 
@@ -213,3 +217,35 @@ def test_a_vm_that_is_made_again_takes_its_interfaces_back() -> None:
     assert isinstance(step.value, Interface)
     assert step.value.status.orphaned is None
     assert step.value.meta.uid == interface.meta.uid
+
+
+POLICIES = """
+{kind: NetworkPolicy, metadata: {name: web}, spec: {podSelector: {matchLabels: {app: web}}}}
+---
+{kind: MultiNetworkPolicy, metadata: {name: web}, spec: {podSelector: {}}}
+---
+{kind: Namespace, metadata: {name: shop}}
+"""
+
+
+def test_policies_and_namespaces_come_before_whom_they_select() -> None:
+    assert told(plan(WITH_BLUE, f"{WEB}\n---{POLICIES}")) == [
+        "Namespace shop created",
+        "NetworkPolicy web created",
+        "NetworkPolicy web created",
+        "Interface web-eth0 created",
+        "VirtualMachine web created",
+    ]
+
+
+def test_policies_and_namespaces_are_applied_again() -> None:
+    world = after(EMPTY, POLICIES)
+    assert {step.outcome for step in plan(world, POLICIES)} == {"unchanged"}
+    changed = POLICIES.replace("app: web", "app: db").replace("name: shop", "name: shop, labels: {team: a}")
+    namespace, policy, other = plan(world, changed)
+    assert [step.outcome for step in (namespace, policy, other)] == ["configured", "configured", "unchanged"]
+    old = world.namespaces["shop"].meta
+    assert (namespace.value.meta.uid, namespace.value.meta.created) == (old.uid, NOW)
+    assert dict(namespace.value.meta.labels) == {"team": "a", "kubernetes.io/metadata.name": "shop"}
+    assert isinstance(policy.value, NetworkPolicy)
+    assert policy.value.meta == world.policies[policy.value.key].meta

@@ -440,7 +440,9 @@ def test_an_interface_is_refused_with_every_error(spec: str, errors: list[str]) 
         ),
         pytest.param(
             "{apiVersion: v1, kind: Pod}",
-            ["Pod kind: 'Pod' is not known here; known are Network, Interface, NetworkInterface, VirtualMachine"],
+            [
+                "Pod kind: 'Pod' is not known here; known are Network, Interface, NetworkInterface, VirtualMachine, NetworkPolicy, MultiNetworkPolicy, Namespace"
+            ],
             id="kind of somebody else",
         ),
         pytest.param(

@@ -14,9 +14,11 @@ from homeport_api.errors import BadInput, Invalid
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Namespace, NetworkPolicy
 from homeport_api.node import NodeRecord, NodeReport
 from homeport_api.owner import Owner, OwnerKind
 from homeport_api.virtualmachine import VirtualMachine
+from homeport_api.workload import Workload
 
 from . import strategies
 
@@ -58,6 +60,30 @@ def test_a_shown_network_is_a_manifest_of_the_same_spec(network: Network) -> Non
 def test_a_shown_interface_is_a_manifest_of_the_same_spec(interface: Interface) -> None:
     again, _ = wire.INTERFACE.parse(json.loads(json.dumps(wire.INTERFACE.show(interface))))
     assert (again.spec, again.key) == (interface.spec, interface.key)
+
+
+@settings(max_examples=60)
+@given(strategies.policies())
+def test_a_policy_is_read_back_the_same_from_the_store_and_from_what_is_shown(policy: NetworkPolicy) -> None:
+    assert wire.POLICY.loads(wire.POLICY.dumps(policy)) == policy
+    kind = wire.POLICY_KINDS[policy.kind]
+    again, warnings = kind.parse(yaml.safe_load(yaml.safe_dump(kind.show(policy))))
+    assert (again.key, again.spec, again.networks) == (policy.key, policy.spec, policy.networks)
+    assert (again.meta.annotations, warnings) == (policy.meta.annotations, ())
+
+
+@settings(max_examples=20)
+@given(strategies.namespaces)
+def test_a_namespace_is_read_back_the_same_from_the_store_and_from_what_is_shown(namespace: Namespace) -> None:
+    assert wire.NAMESPACE.stored.loads(wire.NAMESPACE.stored.dumps(namespace)) == namespace
+    again, _ = wire.NAMESPACE.parse(json.loads(json.dumps(wire.NAMESPACE.show(namespace))))
+    assert again.meta.labels == namespace.meta.labels
+
+
+@settings(max_examples=20)
+@given(strategies.workloads)
+def test_a_stored_workload_is_read_back_the_same(workload: Workload) -> None:
+    assert wire.WORKLOAD.loads(wire.WORKLOAD.dumps(workload)) == workload
 
 
 @given(json_values, st.sampled_from(wire.KINDS))

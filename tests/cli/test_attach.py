@@ -14,7 +14,7 @@ from homeport_api.interface import InterfaceKey
 from homeport_cni.frames import Frame, decode_json, encode_json
 from homeport_cni.sockets import Received
 
-from .harness import Cli
+from .harness import NETWORK, WEB, Cli
 
 
 class Listener:
@@ -119,6 +119,11 @@ def test_a_refusal_is_the_agents_word_with_an_exit_code_of_its_own(
         pytest.param(["--network", "lab", "--netns", "/nowhere"], "/nowhere: No such file or directory", id="netns"),
         pytest.param(["--network", "lab", "--host", "--label", "x"], "'x' is not a label: write KEY=VALUE", id="label"),
         pytest.param(["--network", "lab", "--host", "--port", "http=80/x"], "is not a named port", id="port"),
+        pytest.param(
+            ["--network", "lab", "--host", "--port", "no_name=80"],
+            "is not a named port",
+            id="port that no policy names",
+        ),
         pytest.param(["--network", "lab", "--host", "--port", "http=0"], "is not a named port", id="port 0"),
         pytest.param(["--network", "lab", "--host", "--standby"], "--standby comes with migration", id="standby"),
         pytest.param(["--activate"], "--activate comes with migration", id="activate"),
@@ -133,7 +138,8 @@ def test_mistakes_do_not_reach_the_agent(cli: Cli, agent: Listener, arguments: l
 
 def test_labels_and_ports_are_kept_until_everything_is_detached(cli: Cli, agent: Listener) -> None:
     options = ("--label", "app=web", "--port", "http=80/tcp", "--port", "dns=53/udp")
-    assert cli("attach", "web", "--network", "lab", "--host", *options).exit_code == 0
+    attached = cli("attach", "web", "--network", "lab", "--host", *options)
+    assert (attached.exit_code, attached.stderr) == (0, "")
     (workload,) = cli.objects.workloads.list()
     assert (workload.key, dict(workload.labels)) == (InterfaceKey("default", "web"), {"app": "web"})
     assert [(port.name, port.number, port.protocol) for port in workload.ports] == [
@@ -147,6 +153,32 @@ def test_labels_and_ports_are_kept_until_everything_is_detached(cli: Cli, agent:
     assert cli.objects.workloads.list() == (workload,)
     assert cli("detach", "web").exit_code == 0
     assert cli.objects.workloads.list() == ()
+
+
+def test_what_is_not_given_again_stays(cli: Cli, agent: Listener) -> None:
+    def attach(*options: str) -> tuple[dict[str, str], list[str]]:
+        assert cli("attach", "web", "--network", "lab", "--host", *options).exit_code == 0
+        (workload,) = cli.objects.workloads.list()
+        return dict(workload.labels), [port.name for port in workload.ports]
+
+    assert attach("--label", "app=web", "--label", "tier=front") == ({"app": "web", "tier": "front"}, [])
+    assert attach("--port", "http=80") == ({"app": "web", "tier": "front"}, ["http"])
+    assert attach("--label", "app=db") == ({"app": "db"}, ["http"])
+
+
+def test_a_virtual_machine_keeps_its_labels_over_attach_and_detach(cli: Cli, agent: Listener) -> None:
+    """Those of its manifest until --label says others, and never forgotten while the object is there."""
+    vm = WEB.replace("name: web}", "name: web, labels: {app: web}}")
+    assert cli("apply", "-f", "-", stdin=f"{NETWORK}---\n{vm}").exit_code == 0
+    cli.objects.workloads.delete(cli.objects.workloads.list()[0])
+    assert cli("attach", "web", "--network", "lab", "--host", "--port", "http=80").exit_code == 0
+    (workload,) = cli.objects.workloads.list()
+    assert (dict(workload.labels), len(workload.ports)) == ({"app": "web"}, 1)
+    assert cli("attach", "web", "--network", "lab", "--host", "--label", "app=db").exit_code == 0
+    agent.answer = {"ok": True, "result": {"detached": ["eth0"]}}
+    assert cli("detach", "web").exit_code == 0
+    (workload,) = cli.objects.workloads.list()
+    assert (dict(workload.labels), len(workload.ports)) == ({"app": "db"}, 1)
 
 
 def test_without_an_agent_it_is_out_of_reach(cli: Cli, tmp_path: Path) -> None:

@@ -69,4 +69,6 @@ def test_kinds_are_completed() -> None:
             "network",
             "networkinterfaces",
             "networkinterface",
+            "networkpolicies",
+            "networkpolicy",
         ]

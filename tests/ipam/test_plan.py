@@ -21,6 +21,7 @@ from homeport_api.errors import (
 from homeport_api.interface import Phase
 from homeport_api.network import DnsConfig, L2Config, Network, StaticAddresses, Trunk
 from homeport_api.pool import Pool
+from homeport_api.selector import Selector
 from homeport_ipam.identity import preferred_index
 from homeport_store import keys
 from homeport_store.protocol import Delete
@@ -175,7 +176,7 @@ def _external(world: World) -> None:
 
 
 def _selecting(world: World) -> None:
-    world.change_network("blue", allowed_namespaces={"matchLabels": {"kubernetes.io/metadata.name": "infra"}})
+    world.change_network("blue", allowed_namespaces=Selector((("kubernetes.io/metadata.name", "infra"),)))
 
 
 def _lasting(world: World) -> None:

@@ -8,6 +8,7 @@ from homeport_api.errors import AlreadyExists, BadInput, Conflict, NotFound
 from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network, NetworkSpec
+from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKey, PolicyKind
 from homeport_api.node import NodeRecord, NodeReport
 from homeport_store import keys
 from homeport_store.memory import MemoryStore
@@ -59,6 +60,23 @@ def test_an_identity_is_found_through_the_index(objects: Objects) -> None:
     web = objects.interfaces.save(interface("web-eth0"))
     objects.store.put_if(keys.index("shop", "web", "eth0"), wire.INDEX.dumps(web.key), 0)
     assert objects.interface_of("shop", "web", "eth0") == web
+
+
+def test_policies_of_both_kinds_are_kept_by_namespace_kind_and_name(objects: Objects) -> None:
+    web = ObjectMeta("web", "shop")
+    saved = [objects.policies.save(NetworkPolicy(kind, web)) for kind in PolicyKind]
+    elsewhere = objects.policies.save(NetworkPolicy(PolicyKind.NETWORK_POLICY, ObjectMeta("web", "shop2")))
+    assert objects.policies_in("shop") == tuple(sorted(saved, key=lambda policy: policy.key))
+    assert objects.policies_in(None)[-1] == elsewhere
+    assert objects.store.get("/homeport/v1/policies/shop/MultiNetworkPolicy/web") is not None
+    with pytest.raises(NotFound, match="policy NetworkPolicy shop/db does not exist"):
+        objects.policies.get(PolicyKey("shop", PolicyKind.NETWORK_POLICY, "db"))
+
+
+def test_a_namespace_is_kept_by_its_name(objects: Objects) -> None:
+    shop = objects.namespaces.save(Namespace(ObjectMeta("shop", labels={"team": "a"})))
+    assert objects.store.get("/homeport/v1/namespaces/shop") is not None
+    assert objects.namespaces.get("shop") == shop
 
 
 def test_parts_of_a_transaction_hold_what_was_read(objects: Objects) -> None:
