@@ -173,11 +173,8 @@ class Members:
 
     def _is_peer(self, group: Group, peer: WorkloadPeer, endpoint: Endpoint) -> bool:
         namespace = endpoint.workload.namespace
-        if peer.namespaces is None:
-            inside = namespace == group.namespace
-        else:
-            inside = namespace in self._meant(peer.namespaces)
-        return inside and (peer.workloads is None or peer.workloads.selects(self.labels(endpoint.workload)))
+        names = {group.namespace} if peer.namespaces is None else self._meant(peer.namespaces)
+        return namespace in names and (peer.workloads is None or peer.workloads.selects(self.labels(endpoint.workload)))
 
     def _settle(self, stem: str) -> list[str]:
         """The contents of a set's two families, made anew; those that differ."""

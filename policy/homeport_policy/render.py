@@ -23,7 +23,6 @@ from homeport_policy.ruleset import (
     InSet,
     InZone,
     Jump,
-    Key,
     LinkLocalDestination,
     Log,
     Map,

@@ -5,6 +5,7 @@ it is given the elements that the kernel has.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -98,10 +99,8 @@ class _End(Exception):
 def judge(loaded: Loaded, chain: str, frame: Frame) -> Judged:
     """What the base chain decides about a frame; its policy is accept."""
     judged = Judged()
-    try:
+    with suppress(_End):
         _walk(loaded, chain, frame, judged)
-    except _End:
-        pass
     return judged
 
 

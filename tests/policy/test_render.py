@@ -1,32 +1,57 @@
 """The text for nft, literally, and what is refused before it gets there."""
 
+from ipaddress import ip_address as ip
+
 import pytest
 
+from homeport_api.addresses import AddressRange
 from homeport_policy.render import Unrenderable, fingerprints, render
 from homeport_policy.ruleset import (
+    L4,
+    Carries,
     Chain,
     Change,
-    Element,
+    CtState,
+    Dispatch,
     EtherType,
+    Goto,
     Hook,
+    Icmp6Type,
     InSet,
+    InZone,
+    Jump,
     Key,
     LinkLocalDestination,
+    Log,
+    Map,
     Match,
+    NoSyn,
     OuterTag,
+    OverRate,
+    PortRange,
     Protocol,
+    Reply,
     Rule,
     Ruleset,
     Set,
+    SetZone,
+    Side,
+    State,
+    ToPort,
+    UdpPorts,
     Verdict,
+    Within,
+    element,
 )
 
+IPV4, IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
 _PORTS = Set("ports", Key.IN_LINK)
+_METER = Set("meter", Key.IN_LINK, meter=True)
 
 
 def ruleset(*matches: Match, hook: Hook = Hook.PREROUTING, priority: int = -300, counter: str | None = None) -> Ruleset:
     rule = Rule(matches, Verdict.DROP, counter)
-    return Ruleset("homeport", ("seen",), (_PORTS,), (Chain("c", hook, priority, (rule,)),))
+    return Ruleset("homeport", ("seen",), (_PORTS, _METER), (Chain("c", hook, priority, (rule,)),))
 
 
 def rule_text(value: Ruleset) -> str:
@@ -39,6 +64,7 @@ def test_a_whole_table() -> None:
         "add table bridge homeport",
         "add counter bridge homeport seen",
         "add set bridge homeport ports { type ifname; }",
+        "add set bridge homeport meter { type ifname; size 65536; flags dynamic; timeout 1m; }",
         "add chain bridge homeport c { type filter hook prerouting priority -300; policy accept; }",
         "flush chain bridge homeport c",
         'add rule bridge homeport c iifname @ports counter name seen drop comment "c3bd43be0937"',
@@ -49,13 +75,13 @@ def test_a_whole_table() -> None:
     ("match", "text"),
     [
         pytest.param(InSet(Key.IN_LINK, "ports", member=False), "iifname != @ports drop", id="not in a set"),
-        pytest.param(Protocol(frozenset({EtherType.ARP})), "meta protocol { arp } drop", id="carried protocol"),
+        pytest.param(Protocol(frozenset({EtherType.ARP})), "meta protocol arp drop", id="carried protocol"),
         pytest.param(
             Protocol(frozenset({EtherType.IPV6, EtherType.RARP}), one_of=False),
             "meta protocol != { 0x8035, ip6 } drop",
             id="none of these protocols",
         ),
-        pytest.param(OuterTag(frozenset({EtherType.VLAN})), "ether type { 0x8100 } drop", id="tag as it arrived"),
+        pytest.param(OuterTag(frozenset({EtherType.VLAN})), "ether type 0x8100 drop", id="tag as it arrived"),
         pytest.param(
             LinkLocalDestination(),
             "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop",
@@ -65,6 +91,63 @@ def test_a_whole_table() -> None:
 )
 def test_a_match(match: Match, text: str) -> None:
     assert rule_text(ruleset(match)) == text
+
+
+@pytest.mark.parametrize(
+    ("matches", "text"),
+    [
+        pytest.param(
+            (IPV4, Within(Side.SOURCE, (AddressRange(ip("10.0.0.0"), ip("10.0.0.9")),))),
+            "meta protocol ip ip saddr { 10.0.0.0-10.0.0.9 }",
+            id="a range of IPv4",
+        ),
+        pytest.param(
+            (IPV6, Within(Side.TARGET, (AddressRange(ip("2001:db8::1"), ip("2001:db8::1")),))),
+            "meta protocol ip6 ip6 daddr { 2001:db8::1 }",
+            id="one IPv6 address",
+        ),
+        pytest.param(
+            (ToPort((PortRange(L4.TCP, 80, 80), PortRange(L4.UDP, 0, 65535))),),
+            "meta l4proto . th dport { 6 . 80, 17 . 0-65535 }",
+            id="ports",
+        ),
+        pytest.param(
+            (Carries(frozenset({L4.TCP})), NoSyn()), "meta l4proto 6 tcp flags & (fin | syn | rst | ack) != syn"
+        ),
+        pytest.param((UdpPorts(67, 68),), "meta l4proto 17 udp sport 67 udp dport 68", id="UDP from and to"),
+        pytest.param((IPV6, Icmp6Type(frozenset({136, 135}))), "meta protocol ip6 icmpv6 type { 135, 136 }", id="ND"),
+        pytest.param(
+            (State(frozenset({CtState.NEW, CtState.RELATED})), Reply()), "ct state new,related ct direction reply"
+        ),
+        pytest.param((InZone(16384),), "ct zone 16384", id="zone"),
+        pytest.param(
+            (OverRate(Key.IN_LINK, "meter", 10, 20),),
+            "update @meter { iifname limit rate over 10/second burst 20 packets }",
+            id="rate",
+        ),
+    ],
+)
+def test_matches_of_packets(matches: tuple[Match, ...], text: str) -> None:
+    assert rule_text(ruleset(*matches, hook=Hook.FORWARD, priority=-200)) == f"{text} drop"
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        pytest.param(Rule((), Jump("p_1")), "jump p_1", id="jump"),
+        pytest.param(Rule((), Goto("deliver")), "goto deliver", id="goto"),
+        pytest.param(Rule((), Dispatch(Key.IN_LINK, "leads")), "iifname vmap @leads", id="dispatch"),
+        pytest.param(Rule((), SetZone(Key.IN_LINK, "zones")), "ct zone set iifname map @zones", id="zone"),
+        pytest.param(
+            Rule((), Verdict.CONTINUE, log=Log("out_1", 7)),
+            'limit rate 10/second burst 20 packets log prefix "out_1" group 7 snaplen 128',
+            id="log",
+        ),
+    ],
+)
+def test_actions(rule: Rule, text: str) -> None:
+    sets = (Map("leads", Key.IN_LINK), Map("zones", Key.IN_LINK, zones=True))
+    assert rule_text(Ruleset("homeport", (), sets, (Chain("c", Hook.PREROUTING, -300, (rule,)),))) == text
 
 
 @pytest.mark.parametrize(
@@ -80,14 +163,33 @@ def test_a_match(match: Match, text: str) -> None:
         pytest.param(ruleset(InSet(Key.IN_LINK_AND_SOURCE, "ports")), "no set ports of type", id="set of another type"),
         pytest.param(ruleset(counter="unseen"), "no counter unseen", id="unknown counter"),
         pytest.param(ruleset(Protocol(frozenset())), "no type at all", id="no protocol"),
+        pytest.param(ruleset(InSet(Key.SOURCE4, "four")), "no set four", id="unknown set of addresses"),
+        pytest.param(
+            ruleset(Within(Side.SOURCE, (AddressRange(ip("10.0.0.0"), ip("10.0.0.9")),))),
+            "needs `meta protocol ip`",
+            id="address without its family",
+        ),
+        pytest.param(ruleset(IPV4, Icmp6Type(frozenset({135}))), "needs `meta protocol ip6`", id="ND in IPv4"),
+        pytest.param(ruleset(IPV4, Within(Side.SOURCE, ())), "nothing at all", id="no range"),
+        pytest.param(ruleset(ToPort(())), "nothing at all", id="no port"),
+        pytest.param(
+            Ruleset("homeport", (), (), (Chain("c", None, 0, (Rule((), Verdict.DROP, log=Log("x", 1)),)),)),
+            "over the log's rate",
+            id="verdict behind a limit",
+        ),
+        pytest.param(
+            Ruleset("homeport", (), (_PORTS,), (Chain("c", None, 0, (Rule((), Dispatch(Key.IN_LINK, "ports")),)),)),
+            "no map ports",
+            id="dispatch by a set",
+        ),
         pytest.param(Ruleset("x; flush ruleset", (), (), ()), "not a table name", id="table name with a command"),
         pytest.param(
-            Change("homeport", (Element("ports", 'a"; flush'),)), "cannot be named", id="link name with a quote"
+            Change("homeport", (element("ports", 'a"; flush'),)), "cannot be named", id="link name with a quote"
         ),
-        pytest.param(Change("homeport", (Element("ports", "hp*"),)), "cannot be named", id="link name as a wildcard"),
-        pytest.param(Change("homeport", (Element("macs", "hp0", "0 }"),)), "not a MAC", id="MAC with a brace"),
+        pytest.param(Change("homeport", (element("ports", "hp*"),)), "cannot be named", id="link name as a wildcard"),
+        pytest.param(Change("homeport", (element("macs", "hp0", "0: }"),)), "not a MAC", id="MAC with a brace"),
         pytest.param(
-            Change("homeport", (Element("ports", "hp0"),), (Element("ports", "hp0"),)),
+            Change("homeport", (element("ports", "hp0"),), (element("ports", "hp0"),)),
             "at once",
             id="both ways at once",
         ),
@@ -100,7 +202,7 @@ def test_what_would_miss_or_escape_is_refused(refused: Ruleset | Change, reason:
 
 def test_a_change_may_be_repeated() -> None:
     """Deleting what is absent would fail; adding it first does not."""
-    change = Change("homeport", add=(Element("macs", "hp0", "02:00:00:00:00:01"),), delete=(Element("ports", "hp1"),))
+    change = Change("homeport", add=(element("macs", "hp0", "02:00:00:00:00:01"),), delete=(element("ports", "hp1"),))
     assert render(change).decode().splitlines() == [
         'add element bridge homeport ports { "hp1" }',
         'delete element bridge homeport ports { "hp1" }',
@@ -109,7 +211,7 @@ def test_a_change_may_be_repeated() -> None:
 
 
 def test_a_fingerprint_tells_rules_apart() -> None:
-    one = fingerprints(ruleset(InSet(Key.IN_LINK, "ports")))
-    other = fingerprints(ruleset(InSet(Key.IN_LINK, "ports", member=False)))
+    one = fingerprints(ruleset(InSet(Key.IN_LINK, "ports")).chains)
+    other = fingerprints(ruleset(InSet(Key.IN_LINK, "ports", member=False)).chains)
     assert one["c"] != other["c"]
     assert f'comment "{one["c"][0]}"' in render(ruleset(InSet(Key.IN_LINK, "ports"))).decode()

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from random import Random
 from typing import TypeVar
 
-from homeport_api.addresses import IpAddress, IpNetwork, L2Domain
+from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.interface import InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import PolicyScope

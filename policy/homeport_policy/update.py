@@ -1,0 +1,92 @@
+"""What makes a table that has one program have another: the text of one transaction. Pure.
+
+    1  counters and sets that are new, with what is in them
+    2  elements that are new to sets that stay
+    3  chains that are new: policies' before ports'
+    4  elements of the maps that lead elsewhere now
+    5  elements that go from sets that stay
+    6  chains, sets and counters that nothing leads to any more
+
+The kernel takes all of it at one moment, so no packet sees a half. What stays is not touched: no packet of a flow that
+stays allowed is lost by an update.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from homeport_policy.forward import POLICY_SETS
+from homeport_policy.program import EGRESS, INGRESS, Content, Program
+from homeport_policy.render import add_chain, add_elements, add_set, delete_elements, fingerprints
+from homeport_policy.ruleset import Element, Map, Part, Set
+
+_PREFIXES = {"chain": ("p_", "in_", "out_"), "set": ("a4_", "a6_", "n4_", "n6_")}
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What of programs a table has: each chain's fingerprints, sets with what is in them, where the maps lead, and the
+    counters' names."""
+
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sets: Mapping[str, frozenset[tuple[Part, ...]]] = field(default_factory=dict)
+    maps: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {EGRESS: {}, INGRESS: {}})
+    counters: frozenset[str] = frozenset()
+
+
+def is_of_program(name: str) -> bool:
+    """Whether a chain, set or counter of this name is a program's, and not the base's."""
+    return name.startswith((*_PREFIXES["chain"], *_PREFIXES["set"]))
+
+
+def present_of(program: Program) -> Present:
+    """A table that has exactly this program."""
+    return Present(
+        fingerprints(program.chains.values()),
+        {name: content.elements for name, content in program.sets.items()},
+        {EGRESS: program.egress, INGRESS: program.ingress},
+        frozenset(program.counters),
+    )
+
+
+def plan_update(present: Present, program: Program, table: str) -> bytes:
+    """The text; empty when nothing has to change."""
+    return "".join(f"{line}\n" for line in _lines(present, program, table)).encode()
+
+
+def _lines(present: Present, program: Program, table: str) -> Iterator[str]:
+    name = f"bridge {table}"
+    known: dict[str, Set | Map] = {each.name: each for each in POLICY_SETS}
+    known |= {set_name: Set(set_name, content.key) for set_name, content in program.sets.items()}
+    yield from (f"add counter {name} {counter}" for counter in program.counters if counter not in present.counters)
+    for set_name, content in program.sets.items():
+        if set_name not in present.sets:
+            yield add_set(table, Set(set_name, content.key))
+        yield from add_elements(table, set_name, _elements(set_name, content, present.sets.get(set_name, frozenset())))
+    # Where a chain has other rules than its name says, somebody changed it.
+    wanted = {each: prints for each, prints in fingerprints(program.chains.values()).items()}
+    for chain_name, prints in wanted.items():
+        if present.chains.get(chain_name) != prints:
+            yield from add_chain(table, program.chains[chain_name], known)
+    for map_name, leads in ((EGRESS, program.egress), (INGRESS, program.ingress)):
+        before = present.maps.get(map_name, {})
+        gone = [Element(map_name, (port,)) for port, chain in before.items() if leads.get(port) != chain]
+        new = [Element(map_name, (port,), chain) for port, chain in leads.items() if before.get(port) != chain]
+        yield from delete_elements(table, map_name, gone)
+        yield from add_elements(table, map_name, new)
+    for set_name, elements in present.sets.items():
+        if set_name in program.sets:
+            surplus = elements - program.sets[set_name].elements
+            yield from delete_elements(table, set_name, (Element(set_name, key) for key in surplus))
+    yield from _removed(present, program, name)
+
+
+def _elements(name: str, content: Content, before: frozenset[tuple[Part, ...]]) -> Iterable[Element]:
+    return (Element(name, key) for key in content.elements - before)
+
+
+def _removed(present: Present, program: Program, table: str) -> Iterator[str]:
+    gone = [chain for chain in present.chains if chain not in program.chains]
+    yield from (f"flush chain {table} {chain}" for chain in gone)
+    yield from (f"delete chain {table} {chain}" for chain in gone)
+    yield from (f"delete set {table} {name}" for name in present.sets if name not in program.sets)
+    yield from (f"delete counter {table} {name}" for name in present.counters if name not in program.counters)
