@@ -100,47 +100,52 @@ class CtState(StrEnum):
     UNTRACKED = "untracked"
 
 
-class Key(Enum):
-    """What of a frame is looked up in a set or map: the expression that reads it, the set's type, and the ether type
-    that the frame must have been found to have before."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An expression that reads a key from a frame, the type of sets of such keys, and the ether type that the frame
+    must have been found to carry before."""
 
-    IN_LINK = ("iifname", "type ifname", None)
-    OUT_LINK = ("oifname", "type ifname", None)
-    IN_LINK_AND_SOURCE = ("iifname . ether saddr", "type ifname . ether_addr", None)
-    IN_LINK_AND_VLAN = ("iifname . vlan id", "typeof iifname . vlan id", None)
-    DESTINATION = ("ether daddr", "type ether_addr", None)
-    IN_LINK_AND_SOURCE4 = ("iifname . ip saddr", "type ifname . ipv4_addr", EtherType.IPV4)
-    IN_LINK_AND_SOURCE6 = ("iifname . ip6 saddr", "type ifname . ipv6_addr", EtherType.IPV6)
-    IN_LINK_AND_ARP_MAC = ("iifname . arp saddr ether", "type ifname . ether_addr", EtherType.ARP)
-    IN_LINK_AND_ARP4 = ("iifname . arp saddr ip", "type ifname . ipv4_addr", EtherType.ARP)
+    expression: str
+    type: str
+    carried: EtherType | None = None
+
+
+class Key(Enum):
+    """What of a frame is looked up in a set or map."""
+
+    IN_LINK = Reading("iifname", "type ifname")
+    OUT_LINK = Reading("oifname", "type ifname")
+    IN_LINK_AND_SOURCE = Reading("iifname . ether saddr", "type ifname . ether_addr")
+    IN_LINK_AND_VLAN = Reading("iifname . vlan id", "typeof iifname . vlan id")
+    DESTINATION = Reading("ether daddr", "type ether_addr")
+    IN_LINK_AND_SOURCE4 = Reading("iifname . ip saddr", "type ifname . ipv4_addr", EtherType.IPV4)
+    IN_LINK_AND_SOURCE6 = Reading("iifname . ip6 saddr", "type ifname . ipv6_addr", EtherType.IPV6)
+    IN_LINK_AND_ARP_MAC = Reading("iifname . arp saddr ether", "type ifname . ether_addr", EtherType.ARP)
+    IN_LINK_AND_ARP4 = Reading("iifname . arp saddr ip", "type ifname . ipv4_addr", EtherType.ARP)
     # The target of a neighbour solicitation or advertisement, RFC 4861 §4.3 and §4.4: 8 bytes into the message.
-    IN_LINK_AND_ND_TARGET = ("iifname . @th,64,128", "typeof iifname . @th,64,128", EtherType.IPV6)
-    SOURCE4 = ("ip saddr", "type ipv4_addr", EtherType.IPV4)
-    TARGET4 = ("ip daddr", "type ipv4_addr", EtherType.IPV4)
-    SOURCE6 = ("ip6 saddr", "type ipv6_addr", EtherType.IPV6)
-    TARGET6 = ("ip6 daddr", "type ipv6_addr", EtherType.IPV6)
-    TARGET4_PORT = (
-        "ip daddr . meta l4proto . th dport",
-        "type ipv4_addr . inet_proto . inet_service",
-        EtherType.IPV4,
+    IN_LINK_AND_ND_TARGET = Reading("iifname . @th,64,128", "typeof iifname . @th,64,128", EtherType.IPV6)
+    SOURCE4 = Reading("ip saddr", "type ipv4_addr", EtherType.IPV4)
+    TARGET4 = Reading("ip daddr", "type ipv4_addr", EtherType.IPV4)
+    SOURCE6 = Reading("ip6 saddr", "type ipv6_addr", EtherType.IPV6)
+    TARGET6 = Reading("ip6 daddr", "type ipv6_addr", EtherType.IPV6)
+    TARGET4_PORT = Reading(
+        "ip daddr . meta l4proto . th dport", "type ipv4_addr . inet_proto . inet_service", EtherType.IPV4
     )
-    TARGET6_PORT = (
-        "ip6 daddr . meta l4proto . th dport",
-        "type ipv6_addr . inet_proto . inet_service",
-        EtherType.IPV6,
+    TARGET6_PORT = Reading(
+        "ip6 daddr . meta l4proto . th dport", "type ipv6_addr . inet_proto . inet_service", EtherType.IPV6
     )
 
     @property
     def expression(self) -> str:
-        return self.value[0]
+        return self.value.expression
 
     @property
     def type(self) -> str:
-        return self.value[1]
+        return self.value.type
 
     @property
     def carried(self) -> EtherType | None:
-        return self.value[2]
+        return self.value.carried
 
 
 class Side(StrEnum):

@@ -4,7 +4,7 @@ This is how compiler and oracle are held together without a kernel, and how a tr
 it is given the elements that the kernel has.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -122,9 +122,9 @@ def _walk(loaded: Loaded, name: str, frame: Frame, judged: Judged) -> None:
             case Goto(chain):
                 return _walk(loaded, chain, frame, judged)
             case Dispatch(key, map_name):
-                chain = _look_up(loaded, key, map_name, frame)
-                if chain is not None:
-                    return _walk(loaded, str(chain), frame, judged)
+                lead = _look_up(loaded, key, map_name, frame)
+                if lead is not None:
+                    return _walk(loaded, str(lead), frame, judged)
             case SetZone(key, map_name):
                 zone = _look_up(loaded, key, map_name, frame)
                 if zone is not None and judged.zone is None:
@@ -194,7 +194,7 @@ def _read(key: Key, frame: Frame) -> tuple[Part, ...] | None:
     return found if len(found) == len(parts) else None
 
 
-_PARTS = {
+_PARTS: Mapping[Key, Callable[[Frame], tuple[Part | None, ...]]] = {
     Key.IN_LINK: lambda f: (f.into,),
     Key.OUT_LINK: lambda f: (f.out,),
     Key.IN_LINK_AND_SOURCE: lambda f: (f.into, f.source_mac),

@@ -63,8 +63,7 @@ def _lines(present: Present, program: Program, table: str) -> Iterator[str]:
             yield add_set(table, Set(set_name, content.key))
         yield from add_elements(table, set_name, _elements(set_name, content, present.sets.get(set_name, frozenset())))
     # Where a chain has other rules than its name says, somebody changed it.
-    wanted = {each: prints for each, prints in fingerprints(program.chains.values()).items()}
-    for chain_name, prints in wanted.items():
+    for chain_name, prints in fingerprints(program.chains.values()).items():
         if present.chains.get(chain_name) != prints:
             yield from add_chain(table, program.chains[chain_name], known)
     for map_name, leads in ((EGRESS, program.egress), (INGRESS, program.ingress)):
