@@ -33,3 +33,18 @@ reconcile_seconds = Histogram(
 reconcile_failures = Counter("homeport_reconcile_failures", "Repairs that the kernel refused", registry=REGISTRY)
 conflicts = Counter("homeport_address_conflicts", "Addresses found in use by a foreign MAC", registry=REGISTRY)
 swept = Counter("homeport_swept_attachments", "Attachments ended because their port is gone", registry=REGISTRY)
+policy_seconds = Histogram(
+    "homeport_policy_seconds", "Time from taking up to 64 changes to having them in the kernel",
+    buckets=BUCKETS, registry=REGISTRY,
+)  # fmt: skip
+policy_failures = Counter(
+    "homeport_policy_failures", "Policies or records that could not be applied; the last good state stays",
+    registry=REGISTRY,
+)  # fmt: skip
+policy_unenforced = Gauge(
+    "homeport_policy_unenforced_ports", "Ports muted because a policy isolates them and this kernel cannot",
+    registry=REGISTRY,
+)  # fmt: skip
+flows_ended = Counter(
+    "homeport_policy_flows_ended", "Connections ended because policies allow them no longer", registry=REGISTRY
+)

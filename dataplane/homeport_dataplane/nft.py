@@ -6,7 +6,7 @@ One table is ours, and no other is ever named here. Reference: libnftables(3), l
 import ctypes
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -32,11 +32,13 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What our table holds: the comments of each chain's rules in order, each set's keys, each counter."""
+    """What our table holds: the comments of each chain's rules in order, each set's keys, each counter, and where each
+    map leads: to a chain by name, or to a number."""
 
     rules: Mapping[str, tuple[str, ...]]
     elements: Mapping[str, frozenset[str]]
     counters: Mapping[str, Count]
+    maps: Mapping[str, Mapping[str, str | int]]
 
 
 class Nft:
@@ -82,17 +84,27 @@ class Nft:
                 for each in listed
                 if "set" in each
             },
-            counters={
-                each["counter"]["name"]: Count(each["counter"]["packets"], each["counter"]["bytes"])
+            counters=_counts(listed),
+            maps={
+                each["map"]["name"]: {_key(key): _lead(lead) for key, lead in each["map"].get("elem", ())}
                 for each in listed
-                if "counter" in each
+                if "map" in each
             },
         )
+
+    def counters(self, table: str = TABLE) -> Mapping[str, Count]:
+        """The readings of all counters of our table."""
+        return _counts(self._list(f"list counters table {FAMILY} {table}"))
 
     def elements(self, name: str, table: str = TABLE) -> frozenset[str]:
         """The keys of one of our sets, concatenations joined with ` . `; empty when there is no such set."""
         listed = self._list(f"list set {FAMILY} {table} {name}")
         return frozenset(_key(element) for each in listed for element in each.get("set", {}).get("elem", ()))
+
+    def map_of(self, name: str, table: str = TABLE) -> Mapping[str, str | int]:
+        """Where one of our maps leads, by key; empty when there is no such map."""
+        listed = self._list(f"list map {FAMILY} {table} {name}")
+        return {_key(key): _lead(lead) for each in listed for key, lead in each.get("map", {}).get("elem", ())}
 
     def list_chains(self) -> list[dict[str, Any]]:
         """Every chain of every table here, as libnftables-json(5) describes them: for looking only."""
@@ -153,6 +165,21 @@ def _load() -> ctypes.CDLL:
     library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
+
+
+def _counts(listed: Iterable[dict[str, Any]]) -> dict[str, Count]:
+    return {
+        each["counter"]["name"]: Count(each["counter"]["packets"], each["counter"]["bytes"])
+        for each in listed
+        if "counter" in each
+    }
+
+
+def _lead(value: Any) -> str | int:
+    """A map's value is {"goto": {"target": chain}}, or a number."""
+    if isinstance(value, dict):
+        return str(next(iter(value.values()))["target"])
+    return int(value)
 
 
 def _key(element: Any) -> str:

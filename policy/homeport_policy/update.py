@@ -14,10 +14,11 @@ stays allowed is lost by an update.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from homeport_api.networkpolicy import Direction
 from homeport_policy.forward import POLICY_SETS
 from homeport_policy.program import EGRESS, INGRESS, Content, Program
 from homeport_policy.render import add_chain, add_elements, add_set, delete_elements, fingerprints
-from homeport_policy.ruleset import Element, Map, Part, Set
+from homeport_policy.ruleset import Element, Goto, InSet, Jump, Map, Part, Set
 
 _PREFIXES = {"chain": ("p_", "in_", "out_"), "set": ("a4_", "a6_", "n4_", "n6_")}
 
@@ -89,3 +90,35 @@ def _removed(present: Present, program: Program, table: str) -> Iterator[str]:
     yield from (f"delete chain {table} {chain}" for chain in gone)
     yield from (f"delete set {table} {name}" for name in present.sets if name not in program.sets)
     yield from (f"delete counter {table} {name}" for name in present.counters if name not in program.counters)
+
+
+def tightened(before: Program, after: Program) -> frozenset[str]:
+    """The ports some of whose flows may be allowed no longer: those that lead elsewhere than before, and those whose
+    policies look into a set that lost something."""
+    smaller = frozenset(
+        name
+        for name, content in after.sets.items()
+        if name in before.sets
+        and before.sets[name] is not content
+        and not before.sets[name].elements <= content.elements
+    )
+    looked: dict[str, frozenset[str]] = {}
+    ports: set[str] = set()
+    for direction in Direction:
+        for port, chain in after.isolated(direction).items():
+            if before.isolated(direction).get(port) != chain or smaller & _sets_of(after, chain, looked):
+                ports.add(port)
+    return frozenset(ports)
+
+
+def _sets_of(program: Program, name: str, known: dict[str, frozenset[str]]) -> frozenset[str]:
+    """The sets that a chain and those it leads to look into."""
+    if name not in known:
+        found: set[str] = set()
+        chain = program.chains.get(name)
+        for rule in chain.rules if chain is not None else ():
+            found.update(match.set for match in rule.matches if isinstance(match, InSet))
+            if isinstance(rule.action, Jump | Goto):
+                found |= _sets_of(program, rule.action.chain, known)
+        known[name] = frozenset(found)
+    return known[name]

@@ -1,0 +1,240 @@
+"""What policies are judged on, out of the store's records and this node's ports. Pure: values in, values out.
+
+    Interface, Network, Workload, Namespace, policy, zone ──┐
+                                                            ├─► endpoints, workloads, … ──► compilers
+    which Interface has which port here ────────────────────┘
+
+An Interface is an endpoint in the L2 domain of its Network; a trunk's, besides, in every VLAN of its allowed addresses.
+A trunk without a native VLAN has no addresses of its own and is an endpoint nowhere else, but can be isolated all the
+same: it stands in a domain that nobody is in.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from homeport_api.addresses import IpAddress, L2Domain
+from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.network import Network, PolicyScope
+from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKey
+from homeport_api.workload import Workload as Labelled
+from homeport_policy.compile import Compiler
+from homeport_policy.snapshot import Endpoint, EndpointKey, Snapshot, Workload, WorkloadKey
+
+VM_LABEL = "kubevirt/vm"
+"""Always among a VM's labels, with its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortFact:
+    """The port of an Interface on this node: on which side, under which name, and whether it is the node's own end."""
+
+    side: str
+    name: str
+    node: bool = False
+
+
+class Facts:
+    """Every `put_*` may be repeated; with None it forgets. Each is told on to the compilers, one for each side."""
+
+    def __init__(self) -> None:
+        self._interfaces: dict[InterfaceKey, Interface] = {}
+        self._on_network: dict[str, set[InterfaceKey]] = defaultdict(set)
+        self._networks: dict[str, Network] = {}
+        self._labelled: dict[WorkloadKey, Labelled] = {}
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._policies: dict[PolicyKey, NetworkPolicy] = {}
+        self._zones: dict[L2Domain, int] = {}
+        self._ports: dict[InterfaceKey, PortFact] = {}
+        self._endpoints: dict[InterfaceKey, tuple[Endpoint, ...]] = {}
+        self._owners: dict[tuple[L2Domain, IpAddress], set[EndpointKey]] = defaultdict(set)
+        self._of_workload: dict[WorkloadKey, set[InterfaceKey]] = defaultdict(set)
+        self.compilers: dict[str, Compiler] = {}
+
+    def add_side(self, side: str) -> Compiler:
+        """A compiler for the ports of a side that has its first one."""
+        compiler = self.compilers[side] = Compiler()
+        for name, labels in self._namespaces.items():
+            compiler.put_namespace(name, labels)
+        for network in self._networks.values():
+            compiler.put_scope(network.name, _scope(network))
+        for domain, zone in self._zones.items():
+            compiler.put_zone(domain, zone)
+        for key in self._of_workload:
+            compiler.put_workload(key, self._workload(key))
+        for endpoints in self._endpoints.values():
+            for endpoint in endpoints:
+                compiler.put_endpoint(self._seen_from(side, endpoint))
+        for policy in self._policies.values():
+            compiler.put_policy(policy)
+        return compiler
+
+    def put_interface(self, key: InterfaceKey, interface: Interface | None) -> None:
+        old = self._interfaces.pop(key, None)
+        if old is not None:
+            self._on_network[old.spec.network].discard(key)
+        if interface is not None:
+            self._interfaces[key] = interface
+            self._on_network[interface.spec.network].add(key)
+        self._settle(key)
+
+    def put_network(self, name: str, network: Network | None) -> None:
+        if network is None:
+            self._networks.pop(name, None)
+        else:
+            self._networks[name] = network
+        for compiler in self.compilers.values():
+            compiler.put_scope(name, PolicyScope.ALL if network is None else _scope(network))
+        for key in tuple(self._on_network[name]):
+            self._settle(key)
+
+    def put_workload(self, key: WorkloadKey, labelled: Labelled | None) -> None:
+        if labelled is None:
+            self._labelled.pop(key, None)
+        else:
+            self._labelled[key] = labelled
+        for compiler in self.compilers.values():
+            compiler.put_workload(key, self._workload(key))
+
+    def put_namespace(self, name: str, namespace: Namespace | None) -> None:
+        if namespace is None:
+            self._namespaces.pop(name, None)
+        else:
+            self._namespaces[name] = namespace.meta.labels
+        for compiler in self.compilers.values():
+            if namespace is None:
+                compiler.drop_namespace(name)
+            else:
+                compiler.put_namespace(name, namespace.meta.labels)
+
+    def put_policy(self, key: PolicyKey, policy: NetworkPolicy | None) -> None:
+        if policy is None:
+            self._policies.pop(key, None)
+        else:
+            self._policies[key] = policy
+        for compiler in self.compilers.values():
+            if policy is None:
+                compiler.drop_policy(key)
+            else:
+                compiler.put_policy(policy)
+
+    def put_zones(self, zones: Mapping[L2Domain, int]) -> None:
+        """All of them."""
+        self._zones = dict(zones)
+        for domain, zone in zones.items():
+            for compiler in self.compilers.values():
+                compiler.put_zone(domain, zone)
+
+    def put_port(self, key: InterfaceKey, port: PortFact | None) -> None:
+        if port is None:
+            self._ports.pop(key, None)
+        else:
+            self._ports[key] = port
+            if port.side not in self.compilers:
+                self.add_side(port.side)
+        self._settle(key)
+
+    def port(self, key: InterfaceKey) -> PortFact | None:
+        return self._ports.get(key)
+
+    def ports(self) -> Mapping[InterfaceKey, PortFact]:
+        return self._ports
+
+    def zone(self, domain: L2Domain) -> int | None:
+        return self._zones.get(domain)
+
+    def domains(self) -> Mapping[int, L2Domain]:
+        """By zone."""
+        return {zone: domain for domain, zone in self._zones.items()}
+
+    def owners(self, domain: L2Domain, address: IpAddress) -> tuple[Endpoint, ...]:
+        """Whoever has an address in a domain."""
+        keys = self._owners.get((domain, address), ())
+        return tuple(each for key in keys for each in self._endpoints[key.interface] if each.key == key)
+
+    def endpoints_of(self, key: InterfaceKey) -> tuple[Endpoint, ...]:
+        return self._endpoints.get(key, ())
+
+    def snapshot(self) -> Snapshot:
+        """All of it as one value, for the oracle."""
+        return Snapshot(
+            {each.key: each for endpoints in self._endpoints.values() for each in endpoints},
+            {key: self._workload(key) for key in self._of_workload},
+            dict(self._namespaces),
+            {name: _scope(network) for name, network in self._networks.items()},
+            dict(self._policies),
+            dict(self._zones),
+        )
+
+    def _settle(self, key: InterfaceKey) -> None:
+        """Brings the endpoints of one Interface up to date."""
+        old = self._endpoints.pop(key, ())
+        for endpoint in old:
+            self._of_workload[endpoint.workload].discard(key)
+            if not self._of_workload[endpoint.workload]:
+                del self._of_workload[endpoint.workload]
+            for address in endpoint.addresses:
+                self._owners[endpoint.domain, address].discard(endpoint.key)
+                if not self._owners[endpoint.domain, address]:
+                    del self._owners[endpoint.domain, address]
+        interface = self._interfaces.get(key)
+        network = self._networks.get(interface.spec.network) if interface else None
+        new = tuple(endpoints_of(interface, network, self._ports.get(key))) if interface and network else ()
+        if new:
+            self._endpoints[key] = new
+        for endpoint in new:
+            self._of_workload[endpoint.workload].add(key)
+            for address in endpoint.addresses:
+                self._owners[endpoint.domain, address].add(endpoint.key)
+        for side, compiler in self.compilers.items():
+            for endpoint in new:
+                compiler.put_workload(endpoint.workload, self._workload(endpoint.workload))
+                compiler.put_endpoint(self._seen_from(side, endpoint))
+            for gone in {each.key for each in old} - {each.key for each in new}:
+                compiler.drop_endpoint(gone)
+
+    def _seen_from(self, side: str, endpoint: Endpoint) -> Endpoint:
+        """Without its port, where that is on another side."""
+        port = self._ports.get(endpoint.key.interface)
+        if port is None or port.side == side:
+            return endpoint
+        return Endpoint(endpoint.key, endpoint.workload, endpoint.network, endpoint.addresses)
+
+    def _workload(self, key: WorkloadKey) -> Workload:
+        """Labels and ports of a VM or pod. That an Interface is a VM's is known from its record."""
+        labelled = self._labelled.get(key)
+        labels = dict(labelled.labels) if labelled else {}
+        if any(self._is_vm(each) for each in self._of_workload.get(key, ())):
+            labels[VM_LABEL] = key.name
+        return Workload(labels, labelled.ports if labelled else ())
+
+    def _is_vm(self, key: InterfaceKey) -> bool:
+        interface = self._interfaces.get(key)
+        return interface is not None and interface.spec.vm is not None and not interface.status.ephemeral
+
+
+def endpoints_of(interface: Interface, network: Network, port: PortFact | None) -> Iterator[Endpoint]:
+    """Where an Interface is on its Network's L2 domains. One without a VM is its own workload."""
+    workload = InterfaceKey(interface.meta.namespace, interface.spec.vm or interface.meta.name)
+    trunk = network.spec.l2.trunk is not None
+    native = frozenset(address.ip for address in interface.status.addresses)
+    tagged: dict[L2Domain, set[IpAddress]] = defaultdict(set)
+    home = network.l2_domain or L2Domain(f"{network.mac_domain}:trunk")
+    for allowed in interface.spec.allowed:
+        vlan = allowed.vlan
+        tagged[home if vlan is None else L2Domain(f"{network.spec.uplink}:{vlan}")].add(allowed.address)
+    places = {home: native | tagged.pop(home, set())} | {domain: frozenset(each) for domain, each in tagged.items()}
+    for domain, addresses in places.items():
+        yield Endpoint(
+            EndpointKey(interface.key, domain),
+            workload,
+            network.name,
+            frozenset(addresses),
+            port.name if port else None,
+            node=port.node if port else False,
+            trunk=trunk,
+        )
+
+
+def _scope(network: Network) -> PolicyScope:
+    return network.spec.network_policies or PolicyScope.ALL

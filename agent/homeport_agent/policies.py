@@ -1,0 +1,304 @@
+"""Policies on this node: the store's news and this node's ports in, programs in the tables out.
+
+    store's news ──► queue ──► facts ──► compilers ──► programs ──► tables ──► flows that are allowed no longer end
+                                 ▲                                     │
+    ADD: a port, still closed ───┘                                     └──► read back, then the port may open
+
+One thread works off the queue in slices; an ADD takes its turn between two of them and waits for no resync. Until the
+store's first full state is here nothing is touched: what the kernel has from before stays in force, and new ports stay
+closed. A state that the kernel refuses is not applied either: the last good one stays.
+
+On a kernel that does not track bridged connections no policy can be enforced: a guest that one isolates is not
+attached, and one that runs is muted.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from homeport_agent import metrics
+from homeport_agent.facts import Facts, PortFact
+from homeport_agent.placement import Place
+from homeport_agent.ports import Port
+from homeport_agent.switch import Switch
+from homeport_agent.tables import Table
+from homeport_api import wire
+from homeport_api.attachment import PortKind
+from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unavailable
+from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
+from homeport_policy.program import Program
+from homeport_policy.update import tightened
+from homeport_store import keys
+from homeport_store.protocol import Change, Record
+from homeport_store.zones import settled_zones
+
+log = logging.getLogger(__name__)
+
+SLICE = 64
+"""Changes that are worked off before an ADD gets its turn."""
+FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
+
+FOLLOWED = (keys.NETWORKS, keys.INTERFACES, keys.WORKLOADS, keys.NAMESPACES, keys.POLICIES, keys.ZONES)
+
+
+class EndFlows(Protocol):
+    """Ends the flows of these ports that the program of their side no longer allows; how many."""
+
+    def __call__(self, place: Place, program: Program, ports: Collection[str], facts: Facts, /) -> int: ...
+
+
+class Policies:
+    """Thread-safe. `start` begins to work off what `feed` brings."""
+
+    def __init__(self, switch: Switch, end_flows: EndFlows, muted: Callable[[], None]) -> None:
+        self._switch = switch
+        self._end_flows = end_flows
+        self._muted = muted
+        self._tracking = switch.features.bridge_conntrack
+        self._lock = threading.Lock()
+        self._facts = Facts()
+        self._tables = {place: Table(switch.side(place)) for place in Place}
+        self._zones: dict[str, Record] = {}
+        self._queue: deque[Change | None] = deque()
+        self._ready = threading.Event()
+        self._unenforced: frozenset[str] = frozenset()
+        self._wake = threading.Event()
+        self._idle = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def feed(self, changes: Iterable[Change]) -> None:
+        """News of the store, in order. Costs the caller next to nothing."""
+        followed = [change for change in changes if change.key.startswith(FOLLOWED)]
+        if followed:
+            self._idle.clear()
+            self._queue.extend(followed)
+            self._wake.set()
+
+    def synced(self) -> None:
+        """The store's first full state was fed. Nothing is applied before all of it is in: half of the policies allow
+        more than all. A repeat does nothing."""
+        if not self._ready.is_set():
+            self._idle.clear()
+            self._queue.append(None)
+            self._wake.set()
+
+    def know(self, port: Port) -> None:
+        """A port that is there already, after a restart or when it is healed: judged with the next slice."""
+        with self._lock:
+            self._facts.put_port(port.nic.interface, _fact(port))
+        self._wake.set()
+
+    def forget(self, port: Port) -> None:
+        """The port is gone. What led from it is harmless, and goes with the next slice."""
+        with self._lock:
+            known = self._facts.port(port.nic.interface)
+            if known is not None and known.name == port.name:
+                self._facts.put_port(port.nic.interface, None)
+        self._wake.set()
+
+    def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:
+        """Before these ports open: the rules of their guests are in the kernel, read back. Raises Unavailable where
+        that is not known, PolicyUnsupported where a policy isolates one and this kernel cannot."""
+        if not self._ready.is_set():
+            raise Unavailable("what policies say is not known yet: the store has not answered since the start")
+        with self._lock:
+            for port, interface in zip(ports, interfaces, strict=True):
+                self._facts.put_interface(interface.key, interface)
+                self._facts.put_port(interface.key, _fact(port))
+            if not self._tracking:
+                self._refuse_isolated(ports)
+                return
+            for place in {port.placement.place for port in ports}:
+                names = [port.name for port in ports if port.placement.place is place]
+                self._update(place)
+                self._read_back(place, names)
+
+    def restore(self, place: Place) -> bool:
+        """The table of a side may have been changed by others: puts back what is missing; True if something was."""
+        if not (self._ready.is_set() and self._tracking):
+            return False
+        with self._lock:
+            self._tables[place].doubt()
+            return self._update(place)
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Whether the store's first state is known, within that time."""
+        return self._ready.wait(seconds)
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Whether everything that was fed is in the kernel, within that time."""
+        return self._idle.wait(seconds)
+
+    @property
+    def unenforced(self) -> frozenset[str]:
+        """Ports that must be mute, since a policy isolates their guests and this kernel cannot."""
+        return self._unenforced
+
+    def program(self, place: Place) -> Program:
+        """What the kernel was last given."""
+        return self._tables[place].program
+
+    def reading(self, place: Place) -> tuple[Facts, Table]:
+        """For a trace, under `lock`."""
+        return self._facts, self._tables[place]
+
+    @property
+    def lock(self) -> threading.Lock:
+        return self._lock
+
+    # The thread
+
+    def _run(self) -> None:
+        pause: float | None = None
+        retry = FIRST_RETRY
+        while True:
+            self._wake.wait(pause)
+            if self._stop.is_set():
+                return
+            self._wake.clear()
+            try:
+                while self._work_off():
+                    time.sleep(0)  # an ADD that waits gets its turn
+                pause, retry = None, FIRST_RETRY
+                if not self._queue:
+                    self._idle.set()
+            except HomeportError as error:
+                log.warning("policies are not as they should be, the last good state stays error=%s", error)
+                metrics.policy_failures.inc()
+                pause, retry = retry, min(2 * retry, LONGEST_RETRY)
+            except Exception:
+                log.exception("policies are not as they should be, for a reason nobody foresaw")
+                metrics.policy_failures.inc()
+                pause, retry = retry, min(2 * retry, LONGEST_RETRY)
+
+    def _work_off(self) -> bool:
+        """One slice; True while there is more."""
+        with self._lock, metrics.policy_seconds.time():
+            for _ in range(min(SLICE, len(self._queue))):
+                change = self._queue.popleft()
+                if change is None:
+                    self._ready.set()
+                else:
+                    self._absorb(change)
+            if self._ready.is_set() and self._tracking:
+                for place in Place:
+                    self._update(place)
+            elif self._ready.is_set():
+                self._mute_isolated()
+        return bool(self._queue)
+
+    def _absorb(self, change: Change) -> None:
+        try:
+            self._put(change)
+        except BadInput as error:
+            log.warning("ignored, the last good state stays: key=%s error=%s", change.key, error)
+            metrics.policy_failures.inc()
+
+    def _put(self, change: Change) -> None:
+        key, value, revision = change.key, change.value, change.mod_revision
+        if key.startswith(keys.INTERFACES):
+            namespace, name = keys.split(key, keys.INTERFACES)
+            interface = None if value is None else wire.INTERFACE.stored.loads(value, revision)
+            self._facts.put_interface(InterfaceKey(namespace, name), interface)
+        elif key.startswith(keys.NETWORKS):
+            (name,) = keys.split(key, keys.NETWORKS)
+            self._facts.put_network(name, None if value is None else wire.NETWORK.stored.loads(value, revision))
+        elif key.startswith(keys.WORKLOADS):
+            namespace, name = keys.split(key, keys.WORKLOADS)
+            labelled = None if value is None else wire.WORKLOAD.loads(value, revision)
+            self._facts.put_workload(InterfaceKey(namespace, name), labelled)
+        elif key.startswith(keys.NAMESPACES):
+            (name,) = keys.split(key, keys.NAMESPACES)
+            self._facts.put_namespace(name, None if value is None else wire.NAMESPACE.stored.loads(value, revision))
+        elif key.startswith(keys.POLICIES):
+            namespace, kind, name = keys.split(key, keys.POLICIES)
+            policy = None if value is None else wire.POLICY.loads(value, revision)
+            self._facts.put_policy(PolicyKey(namespace, PolicyKind(kind), name), policy)
+        else:
+            if value is None:
+                self._zones.pop(key, None)
+            else:
+                self._zones[key] = Record(key, value, change.create_revision, revision)
+            self._facts.put_zones(settled_zones(self._zones.values()))
+
+    # Under the lock
+
+    def _update(self, place: Place) -> bool:
+        compiler = self._facts.compilers.get(place.value)
+        if compiler is None:
+            return False
+        table = self._tables[place]
+        before, program = table.program, compiler.program()
+        ports = tightened(before, program) if program is not before else frozenset()
+        changed = table.apply(program, ports)
+        if ports and changed:
+            ended = self._end_flows(place, program, ports, self._facts)
+            table.judged(ports)
+            if ended:
+                log.info("ended flows that are allowed no longer place=%s flows=%d", place.value, ended)
+                metrics.flows_ended.inc(ended)
+        return changed
+
+    def _read_back(self, place: Place, names: Collection[str]) -> None:
+        program = self._tables[place].program
+        wanted = {each: program.isolated(each) for each in Direction}
+        if not any(name in leads for leads in wanted.values() for name in names):
+            return
+        there = self._tables[place].leads()
+        for direction, leads in wanted.items():
+            for name in names:
+                if there[direction.value.lower()].get(name) != leads.get(name):
+                    self._tables[place].doubt()
+                    raise Unavailable(f"the policies of port {name} are not in the kernel: try again")
+
+    def _isolated(self) -> Mapping[str, InterfaceKey]:
+        """The ports that some policy isolates."""
+        found: dict[str, InterfaceKey] = {}
+        for compiler in self._facts.compilers.values():
+            program = compiler.program()
+            names = program.egress.keys() | program.ingress.keys()
+            found |= {port.name: key for key, port in self._facts.ports().items() if port.name in names}
+        return found
+
+    def _refuse_isolated(self, ports: Sequence[Port]) -> None:
+        isolated = self._isolated()
+        for port in ports:
+            if port.name in isolated:
+                for each in ports:
+                    self._facts.put_port(each.nic.interface, None)
+                raise PolicyUnsupported(
+                    f"a policy isolates Interface {port.nic.interface}, and this node's kernel does not track bridged "
+                    "connections (CONFIG_NF_CONNTRACK_BRIDGE): use a kernel that does, or take the policy away"
+                )
+
+    def _mute_isolated(self) -> None:
+        isolated = self._isolated()
+        names = frozenset(isolated)
+        for name in names - self._unenforced:
+            log.error(
+                "muted port=%s interface=%s: a policy isolates it, and this kernel does not track bridged connections",
+                name,
+                isolated[name],
+            )
+        changed, self._unenforced = names != self._unenforced, names
+        metrics.policy_unenforced.set(len(names))
+        if changed:
+            self._muted()
+
+
+def _fact(port: Port) -> PortFact:
+    return PortFact(port.placement.place.value, port.name, port.kind is PortKind.HOST)
