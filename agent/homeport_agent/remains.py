@@ -60,7 +60,7 @@ class Remains:
             return
         for attachment in self._stored():
             with self._locks.hold(attachment.key):
-                if self._journal.find(attachment.key) is not None:
+                if not attachment.nics or self._journal.find(attachment.key) is not None:
                     continue
                 if self._journal.begun and self._runs(attachment):
                     log.warning("taken into the new journal key=%s: its ports are there", attachment.key)
