@@ -15,7 +15,7 @@ from homeport_agent import metrics
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.placement import Place
-from homeport_agent.ports import Port, guest_config, port_of
+from homeport_agent.ports import Port, guest_config, moved_on, port_of
 from homeport_agent.reconcile import Mute, Remove, Reopen, Replug, SeenPort, Step, diff
 from homeport_agent.switch import Guest, Switch, guarded
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
@@ -88,7 +88,7 @@ class Healer:
 
     def lost(self, interface: Interface) -> bool:
         """Whether this Interface, as the store has it now, was taken from an attachment of this node."""
-        return any(nic.interface == interface.key and _moved_on(interface, nic) for nic in self._nics())
+        return any(nic.interface == interface.key and moved_on(interface, nic) for nic in self._nics())
 
     def _nics(self) -> Iterator[Nic]:
         return (nic for entry in self._journal.live() for nic in entry.attachment.nics)
@@ -157,7 +157,7 @@ class Healer:
                     unplaced[name] = str(error)
                     continue
                 ports[name], entries[name] = port, entry
-                if interface is not None and _moved_on(interface, nic):
+                if interface is not None and moved_on(interface, nic):
                     lost.add(name)
         return Wanted(ports, entries, frozenset(lost), unplaced)
 
@@ -323,9 +323,3 @@ class Healer:
         if interface is not None and guest.configure:
             config = guest_config(port.nic, interface, default_route=guest.default_route)
             self._switch.configure(port, guest, config if guest.routed else replace(config, routes=()))
-
-
-def _moved_on(interface: Interface, nic: Nic) -> bool:
-    """Whether somebody took the Interface after this attachment, and even if nobody holds it now. One that the store
-    knows from before (it was restored) is still ours: replay puts it back, and the kernel is believed meanwhile."""
-    return interface.meta.uid == nic.uid and interface.status.epoch > nic.epoch
