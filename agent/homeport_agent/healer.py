@@ -185,9 +185,9 @@ class Healer:
                 self._failed(f"bridge of {port.name}", error)
         seen = {name: port for name, port in self._seen(where, ports).items() if name not in wanted.unplaced}
         bridges = {name: self._switch.bridge_of(port.placement) for name, port in ports.items()}
-        if where is Place.HOST:  # a port there that nobody here knows may be another agent's
+        if where is Place.HOST:  # a port there that neither journal nor our rules name may be another agent's
             ended = {marks.port_name(nic.uid, nic.epoch) for e in self._journal.pending() for nic in e.attachment.nics}
-            seen = {name: port for name, port in seen.items() if name in ports or name in ended}
+            seen = {name: port for name, port in seen.items() if port.admitted or name in ports or name in ended}
         repairs += sum(self._repair(step, wanted) for step in diff(ports, seen, bridges, lost=wanted.lost))
         strays = self._switch.remove_strays(where, wanted.unplaced.keys())
         if strays:
@@ -220,6 +220,7 @@ class Healer:
                 mark,
                 link.up,
                 vlans.get(link.index, vlan.MUTED),
+                guards.read_element(guards.PORTS, link.name) in elements,
                 link.name in ports and elements.issuperset(guards.guards_of(guarded(ports[link.name]))),
                 guards.read_element(guards.SPEAKING, link.name) in elements,
             )
