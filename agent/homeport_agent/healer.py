@@ -188,7 +188,12 @@ class Healer:
         if where is Place.HOST:  # a port there that neither journal nor our rules name may be another agent's
             ended = {marks.port_name(nic.uid, nic.epoch) for e in self._journal.pending() for nic in e.attachment.nics}
             seen = {name: port for name, port in seen.items() if port.admitted or name in ports or name in ended}
-        repairs += sum(self._repair(step, wanted) for step in diff(ports, seen, bridges, lost=wanted.lost))
+        knows = not self._journal.begun  # one that was lost calls every port a stray
+        for step in diff(ports, seen, bridges, lost=wanted.lost):
+            if knows or not isinstance(step, Remove):
+                repairs += self._repair(step, wanted)
+        if not knows:
+            return repairs
         strays = self._switch.remove_strays(where, wanted.unplaced.keys())
         if strays:
             log.warning("removed stray guard elements place=%s count=%d", where.value, strays)
