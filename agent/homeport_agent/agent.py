@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from random import SystemRandom
 
 from homeport_agent import metrics
-from homeport_agent.attach import Attacher
+from homeport_agent.attach import GAVE_UP, Attacher
 from homeport_agent.calls import Calls
 from homeport_agent.commands import Node
 from homeport_agent.conflicts import Conflicts
@@ -34,11 +34,12 @@ from homeport_agent.replay import Replayer
 from homeport_agent.reports import Reporter
 from homeport_agent.requests import Requests
 from homeport_agent.server import Server
-from homeport_agent.settle import Settler
+from homeport_agent.settle import Epochs, Settler
 from homeport_agent.steps import Hook
 from homeport_agent.sweeper import Sweeper
 from homeport_agent.switch import Switch
 from homeport_api import wire
+from homeport_api.attachment import AttachmentKey
 from homeport_api.errors import BadInput, HomeportError, Unavailable
 from homeport_api.interface import InterfaceKey
 from homeport_api.network import Network
@@ -87,9 +88,10 @@ class Agent:
             self._journal,
             self._locks,
             lambda name: self._switch.has_port(name),
+            lambda: self._healer.wake(),
         )
         self._settler = Settler(
-            self._journal, self._locks, self._allocator.end, self._store_up, self._remains.end_unanswered, hook
+            self._journal, self._locks, self._end, self._store_up, self._remains.end_unanswered, hook
         )
         self._heartbeat = Heartbeat(
             self._store,
@@ -198,6 +200,12 @@ class Agent:
             log.warning("started without the store error=%s", error)
             return False
         return True
+
+    def _end(self, key: AttachmentKey, reason: str, epochs: Epochs | None) -> None:
+        if reason == GAVE_UP and epochs is None:
+            self._allocator.end_unanswered(key, reason)
+        else:
+            self._allocator.end(key, reason, epochs)
 
     def _end_unanswered(self) -> None:
         try:

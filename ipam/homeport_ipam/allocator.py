@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from homeport_api import wire
 from homeport_api.addresses import IpAddress, L2Domain
-from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic
+from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic, Source
 from homeport_api.errors import BadInput, InUse, NotFound, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_ipam import holders
@@ -26,11 +26,15 @@ from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.transaction import MAX_OPERATIONS, Draft, Transaction
 from homeport_ipam.view import View
 from homeport_store import keys
-from homeport_store.protocol import Delete, Store
+from homeport_store.protocol import Delete, Put, Store, Unchanged
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+BARRED_SECONDS = 600.0
+"""How long a transaction that was not answered is kept from being applied: far longer than an etcd without a leader
+keeps a proposal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,17 @@ class Allocator:
             ended.extend(step.ended)
         log.info("ended: attachment=%s reason=%s interfaces=%s", key, reason, ",".join(map(str, ended)))
         return tuple(ended)
+
+    def end_unanswered(self, key: AttachmentKey, reason: str) -> tuple[InterfaceKey, ...]:
+        """Ends what an attach left whose transaction was not answered, even if the store applies it only after this:
+        such a transaction demands that the attachment is absent, so an empty record is put in its place for a while. A
+        later attach of the same key takes that record's place."""
+        path, record = keys.attachment(key), wire.ATTACHMENT.dumps(Attachment(key, Source.CNI, "", ()))
+        if self._store.get(path) is None:
+            lease = self._store.lease(BARRED_SECONDS, keep_alive=False)
+            if self._store.txn((Unchanged(path, 0),), (Put(path, record, lease.id),)).applied:
+                return ()
+        return self.end(key, reason)
 
     def replay(self, attachment: Attachment) -> tuple[str, ...]:
         """Tells a restored store what this node has attached, as its journal has it; the contradictions, in words. A

@@ -243,8 +243,8 @@ class _Judge:
 
     def _judge_attachment(self, attachment: Attachment) -> Iterator[Finding]:
         wrong = [nic for nic in attachment.nics if not self._holds(nic.interface, nic.uid, attachment.key)]
-        if not wrong and attachment.nics:
-            return
+        if not wrong:
+            return  # one of nothing keeps an attach from being applied late, and goes by itself
         key = keys.attachment(attachment.key)
         paths = [keys.interface(nic.interface) for nic in wrong]
         if any(
@@ -261,7 +261,7 @@ class _Judge:
             draft.put(key, wire.ATTACHMENT.dumps(replace(attachment, nics=left)))
         else:
             draft.delete(key)
-        names = ", ".join(str(nic.interface) for nic in wrong) or "nothing"
+        names = ", ".join(str(nic.interface) for nic in wrong)
         text = f"attachment {attachment.key} names {names}, which it does not hold"
         yield self._finding(Wrong.ORPHANED, key, text, draft, *paths)
 

@@ -4,11 +4,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
+from unittest.mock import ANY
 
 import pytest
 
 from homeport_api.addresses import L2Domain, MacAddress
-from homeport_api.attachment import AttachRequest
+from homeport_api.attachment import Attachment, AttachRequest, Source
 from homeport_api.errors import AlreadyExists, Exhausted, Held, InUse, Invalid, NotFound, Unavailable
 from homeport_api.interface import Phase
 from homeport_ipam.allocator import Allocator
@@ -29,13 +30,15 @@ def journal(world: World) -> list[Release]:
 
 
 class Counting(MemoryStore):
-    """Counts what is asked of it; can lose the connection once a transaction was applied, and can have a rival who
-    writes before each of them."""
+    """Counts what is asked of it; can lose the connection once a transaction was applied, can be reached by one only
+    after its sender gave up, and can have a rival who writes before each of them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
         self.lose_next = False
+        self.delay_next = False
+        self.delayed: tuple[Sequence[Unchanged | PrefixEmpty], Sequence[Put | Delete]] | None = None
         self.rival: Put | None = None
 
     def get(self, key: str) -> Record | None:
@@ -50,11 +53,19 @@ class Counting(MemoryStore):
         self.asked.append("txn")
         if self.rival is not None:
             super().txn((), [self.rival])
+        if self.delay_next:
+            self.delay_next, self.delayed = False, (preconditions, writes)
+            raise Unavailable("no answer in time")
         result = super().txn(preconditions, writes)
         if self.lose_next:
             self.lose_next = False
             raise Unavailable("the connection was lost")
         return result
+
+    def arrive(self) -> bool:
+        """Now the delayed transaction reaches the store; whether it was applied."""
+        assert self.delayed is not None
+        return super().txn(*self.delayed).applied
 
 
 class TestEnd:
@@ -377,6 +388,26 @@ class TestStaleViews:
         assert list(world.owners()) == [one.nic.addresses[0].ip]
         assert one.nic.epoch == 1
         assert world.findings() == ()
+
+    @pytest.mark.parametrize("first", [True, False], ids=["applied before its end", "applied after its end"])
+    def test_what_was_given_up_is_never_applied_late(self, first: bool) -> None:
+        store = Counting()
+        world = World(store=store)
+        store.delay_next = True
+        with pytest.raises(Unavailable):
+            world.allocator.attach(call())
+        assert not first or store.arrive()
+        world.allocator.end_unanswered(call().key, "attach failed")
+        assert first or not store.arrive()
+        assert world.attachment(call()) in (None, Attachment(call().key, Source.CNI, "", (), revision=ANY))
+        assert all(not interface.status.holders for interface in world.objects.interfaces_in(None))
+        assert world.findings() == ()
+        world.sync()
+        (one,) = world.allocator.attach(call())
+        assert list(world.owners()) == [one.nic.addresses[0].ip]
+        recorded = world.attachment(call())
+        assert recorded is not None
+        assert recorded.nics == (one.nic,)
 
     def test_rivals_that_never_let_go(self) -> None:
         store = Counting()
