@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 
 from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
-from homeport_agent.ports import Port, guest_config, port_of
+from homeport_agent.ports import Port, guest_config, moved_on, port_of
 from homeport_agent.settle import Settler
 from homeport_agent.steps import Add, Delete, Hook
 from homeport_agent.switch import Guest, Switch
 from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic, PortKind, Source
-from homeport_api.errors import HomeportError, Unavailable
+from homeport_api.errors import Held, HomeportError, Unavailable
 from homeport_api.interface import InterfaceKey
 from homeport_api.network import Network
 from homeport_dataplane.marks import port_name
@@ -92,6 +92,7 @@ class Attacher:
                 self._give_way(request.key, nics, before)
                 ports = self._plug(request, nics, guest, undo)
                 self._journal.attached(self._record(request, nics), guest.inode, default_route=guest.default_route)
+                self._require_held(nics)  # whoever takes one from now on finds the entry, and silences the port himself
                 undo.pop_all()
             self._hook(Add.RECORDED)
             if fresh:
@@ -136,7 +137,7 @@ class Attacher:
 
     def _give_way(self, key: AttachmentKey, nics: Sequence[AttachedNic], before: Collection[str]) -> None:
         """Before new ports speak: those that this attachment had under another epoch go, and those of another one here
-        that these Interfaces were taken from fall silent."""
+        that these Interfaces were taken from fall silent, be it answered or still at work."""
         now = set(_port_names(nic.nic for nic in nics))
         for name in before:
             if name not in now:
@@ -145,6 +146,24 @@ class Attacher:
         for entry in self._journal.live() if taken else ():
             if entry.attachment.key != key:
                 self._switch.mute(_port_names(nic for nic in entry.attachment.nics if nic.uid in taken))
+        for port in self._switch.opened().values() if taken else ():
+            if port.key != key and port.nic.uid in taken:
+                self._switch.mute([port.name])
+
+    def _require_held(self, nics: Sequence[AttachedNic]) -> None:
+        """Raises Held when somebody took one of these Interfaces while the call was at work, and silences its port."""
+        with self._view.reading() as reading:
+            now = [(nic.nic, reading.interface(nic.nic.interface)) for nic in nics]
+        lost = [(nic, interface) for nic, interface in now if interface is not None and moved_on(interface, nic)]
+        if lost:
+            self._switch.mute(_port_names(nic for nic, _ in lost))
+            raise Held(
+                "; ".join(
+                    f"Interface {nic.interface} was taken over while this call was at work: it is held by "
+                    f"{active_holder(interface.status) or 'nobody'}"
+                    for nic, interface in lost
+                )
+            )
 
     def _plug(
         self, request: AttachRequest, nics: Sequence[AttachedNic], guest: Guest, undo: ExitStack
@@ -167,6 +186,7 @@ class Attacher:
                 config = guest_config(nic.nic, nic.interface, default_route=guest.default_route and index == 0)
                 config = config if guest.routed else replace(config, routes=())
                 self._switch.configure(port, guest, config)
+        self._require_held(nics)
         self._switch.open(ports)
         self._hook(Add.OPENED)
         return tuple(ports)
@@ -181,11 +201,12 @@ class Attacher:
             self._clock(),
         )
 
-    def _look_ahead(self, request: AttachRequest) -> tuple[list[Network], frozenset[InterfaceKey]]:
+    def _look_ahead(self, request: AttachRequest) -> tuple[list[Network], frozenset[tuple[InterfaceKey, int]]]:
         """From the view, before anything is decided: the Networks of this call, and those of its Interfaces that an
-        attachment of this node still seems to hold although its port is gone, which makes a take-over lawful."""
+        attachment of this node still seems to hold although its port is gone, which makes a take-over lawful at the
+        epoch that was looked at."""
         networks: list[Network] = []
-        gone: set[InterfaceKey] = set()
+        gone: set[tuple[InterfaceKey, int]] = set()
         with self._view.reading() as reading:
             for nic in request.nics:
                 name = nic.interface_object
@@ -204,14 +225,19 @@ class Attacher:
                 if holder is None or holder.node != request.key.node or attachment_of(holder) == request.key:
                     continue
                 if self._port_gone(reading, attachment_of(holder), interface.meta.uid, interface.status.epoch):
-                    gone.add(interface.key)
+                    gone.add((interface.key, interface.status.epoch))
         return networks, frozenset(gone)
 
     def _port_gone(self, reading: Snapshot, holder: AttachmentKey, uid: str, epoch: int) -> bool:
-        """An attachment of `homeport-ipam` has no port of ours: only its DEL ends it, so it is never gone."""
+        """An attachment of `homeport-ipam` has no port of ours: only its DEL ends it, so it is never gone. Nor is what
+        an ADD is about to make, which is not in the journal yet: looked at before the port, for the ADD may end
+        meanwhile."""
         entry = self._journal.find(holder)
         if entry is not None and entry.ended is not None:
             return True
+        recorded = entry is not None and any(nic.uid == uid and nic.epoch == epoch for nic in entry.attachment.nics)
+        if not recorded and self._locks.busy(holder):
+            return False
         attachment = entry.attachment if entry else reading.attachment(holder)
         if attachment is None or any(nic.kind is PortKind.NONE for nic in attachment.nics):
             return False

@@ -15,7 +15,7 @@ from homeport_agent import metrics
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.placement import Place
-from homeport_agent.ports import Port, guest_config, port_of
+from homeport_agent.ports import Port, guest_config, moved_on, port_of
 from homeport_agent.reconcile import Mute, Remove, Reopen, Replug, SeenPort, Step, diff
 from homeport_agent.switch import Guest, Switch, guarded
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
@@ -88,7 +88,7 @@ class Healer:
 
     def lost(self, interface: Interface) -> bool:
         """Whether this Interface, as the store has it now, was taken from an attachment of this node."""
-        return any(nic.interface == interface.key and _moved_on(interface, nic) for nic in self._nics())
+        return any(nic.interface == interface.key and moved_on(interface, nic) for nic in self._nics())
 
     def _nics(self) -> Iterator[Nic]:
         return (nic for entry in self._journal.live() for nic in entry.attachment.nics)
@@ -157,7 +157,7 @@ class Healer:
                     unplaced[name] = str(error)
                     continue
                 ports[name], entries[name] = port, entry
-                if interface is not None and _moved_on(interface, nic):
+                if interface is not None and moved_on(interface, nic):
                     lost.add(name)
         return Wanted(ports, entries, frozenset(lost), unplaced)
 
@@ -185,10 +185,15 @@ class Healer:
                 self._failed(f"bridge of {port.name}", error)
         seen = {name: port for name, port in self._seen(where, ports).items() if name not in wanted.unplaced}
         bridges = {name: self._switch.bridge_of(port.placement) for name, port in ports.items()}
-        if where is Place.HOST:  # a port there that nobody here knows may be another agent's
+        if where is Place.HOST:  # a port there that neither journal nor our rules name may be another agent's
             ended = {marks.port_name(nic.uid, nic.epoch) for e in self._journal.pending() for nic in e.attachment.nics}
-            seen = {name: port for name, port in seen.items() if name in ports or name in ended}
-        repairs += sum(self._repair(step, wanted) for step in diff(ports, seen, bridges, lost=wanted.lost))
+            seen = {name: port for name, port in seen.items() if port.admitted or name in ports or name in ended}
+        knows = not self._journal.begun  # one that was lost calls every port a stray
+        for step in diff(ports, seen, bridges, lost=wanted.lost):
+            if knows or not isinstance(step, Remove):
+                repairs += self._repair(step, wanted)
+        if not knows:
+            return repairs
         strays = self._switch.remove_strays(where, wanted.unplaced.keys())
         if strays:
             log.warning("removed stray guard elements place=%s count=%d", where.value, strays)
@@ -220,6 +225,7 @@ class Healer:
                 mark,
                 link.up,
                 vlans.get(link.index, vlan.MUTED),
+                guards.read_element(guards.PORTS, link.name) in elements,
                 link.name in ports and elements.issuperset(guards.guards_of(guarded(ports[link.name]))),
                 guards.read_element(guards.SPEAKING, link.name) in elements,
             )
@@ -323,9 +329,3 @@ class Healer:
         if interface is not None and guest.configure:
             config = guest_config(port.nic, interface, default_route=guest.default_route)
             self._switch.configure(port, guest, config if guest.routed else replace(config, routes=()))
-
-
-def _moved_on(interface: Interface, nic: Nic) -> bool:
-    """Whether somebody took the Interface after this attachment, and even if nobody holds it now. One that the store
-    knows from before (it was restored) is still ours: replay puts it back, and the kernel is believed meanwhile."""
-    return interface.meta.uid == nic.uid and interface.status.epoch > nic.epoch

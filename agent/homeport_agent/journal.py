@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 COMPACT_AFTER = 2048
 HEADER = b'{"op": "begin"}\n'
-"""The first line: a file without it is not empty for want of attachments, but was emptied."""
+"""A file without this line is not empty for want of attachments: it was emptied, or begun anew and never completed."""
 
 
 class JournalUnwritable(Unavailable):
@@ -50,7 +50,8 @@ class Entry:
 
 class Journal:
     """Thread-safe. Opening creates the file 0600 in `directory`; the entries that live are in memory from then on.
-    `begun` is True when there was no journal yet, or it was lost: it then says nothing about what is attached."""
+    `begun` is True when there was no journal yet, or it was lost, and until `complete`: it then says nothing about what
+    is attached, in this process and the next."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "attachments.jsonl"
@@ -103,6 +104,17 @@ class Journal:
         entry = self.find(key)
         if entry is not None:
             self._write(_line("settled", entry), key, None)
+
+    def complete(self) -> None:
+        """What it lacked, if it was begun, is in it. A repeat changes nothing."""
+        if not self.begun:
+            return
+        try:
+            with self._lock:
+                self._put(HEADER)
+                self.begun = False
+        except (OSError, ValueError) as error:
+            raise self._unwritable(error) from error
 
     def disown(self, node: str, boot_id: str) -> tuple[AttachmentKey, ...]:
         """Forgets what another node attached: the data directory was copied from it, or this node was renamed. Its
@@ -216,7 +228,8 @@ class Journal:
         fresh = self._path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
-        file.write(HEADER)
+        if not self.begun:
+            file.write(HEADER)
         for entry in self._entries.values():
             file.write(_line("attached" if entry.ended is None else "ended", entry))
         os.fsync(file.fileno())

@@ -14,6 +14,11 @@ class KeyedLocks:
         self._guard = threading.Lock()
         self._locks: dict[Hashable, tuple[threading.Lock, int]] = {}
 
+    def busy(self, key: Hashable) -> bool:
+        """Whether somebody holds or awaits the key just now: by the time of the answer it may be otherwise."""
+        with self._guard:
+            return key in self._locks
+
     @contextmanager
     def hold(self, key: Hashable, timeout: float = 60.0) -> Iterator[None]:
         """Raises Unavailable when another call keeps the key for longer than `timeout` seconds."""

@@ -47,6 +47,12 @@ def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement
     )
 
 
+def moved_on(interface: Interface, nic: Nic) -> bool:
+    """Whether somebody took the Interface after this attachment, and even if nobody holds it now. One that the store
+    knows from before (it was restored) is still ours: replay puts it back, and the kernel is believed meanwhile."""
+    return interface.meta.uid == nic.uid and interface.status.epoch > nic.epoch
+
+
 def guest_config(nic: Nic, interface: Interface, *, default_route: bool) -> GuestConfig:
     """Addresses and routes of the guest's end: the Network's routes through the gateway of their family (on the link
     without one), and the way out where this is the guest's first NIC. None of a family without an address."""

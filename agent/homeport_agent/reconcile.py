@@ -18,13 +18,15 @@ from homeport_dataplane.vlan import MUTED, PortVlans
 
 @dataclass(frozen=True, slots=True)
 class SeenPort:
-    """A port as the kernel has it. `guarded` and `speaking` are its places in the guard rules' sets."""
+    """A port as the kernel has it. `admitted` (it is in our set of ports), `guarded` (in every set that it should be
+    in) and `speaking` are its places in the guard rules."""
 
     name: str
     bridge: str
     mark: PortMark
     up: bool
     vlans: PortVlans
+    admitted: bool
     guarded: bool
     speaking: bool
 

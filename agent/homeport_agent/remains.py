@@ -5,7 +5,7 @@ and nothing of it remains; the runtime's retry begins anew. After a reboot nothi
 the journal and the store still call attached ends too. VM identities keep what they own through all of this.
 
 A journal that was lost says nothing. Then an attachment whose ports the kernel still has is whole, and is taken into
-the new journal: running guests must not pay for a deleted file.
+the new journal: running guests must not pay for a deleted file. Until that was done, no port is a stray (`healer`).
 """
 
 import logging
@@ -36,6 +36,7 @@ class Remains:
         journal: Journal,
         locks: KeyedLocks,
         has_port: Callable[[str], bool],
+        looked: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._node = node
@@ -44,6 +45,7 @@ class Remains:
         self._journal = journal
         self._locks = locks
         self._has_port = has_port
+        self._tell_looked = looked
         self._clock = clock
         self._looked = False
 
@@ -54,8 +56,8 @@ class Remains:
                 self._journal.ended(entry.attachment, self._clock(), "the node restarted")
 
     def end_unanswered(self) -> None:
-        """What the store has and the journal has not. Does its work once; raises Unavailable until the store answers.
-        Safe beside ADD and DEL: an ADD that is under way holds its lock."""
+        """What the store has and the journal has not. Does its work once, then says that it is done. Raises
+        Unavailable until the store answers. Safe beside ADD and DEL: an ADD that is under way holds its lock."""
         if self._looked:
             return
         for attachment in self._stored():
@@ -69,7 +71,9 @@ class Remains:
                     reason = "its ADD never answered" if attachment.boot_id == self._boot_id else "the node restarted"
                     log.warning("ended a remain key=%s reason=%s", attachment.key, reason)
                     self._journal.ended(attachment, self._clock(), reason)
+        self._journal.complete()
         self._looked = True
+        self._tell_looked()
 
     def _runs(self, attachment: Attachment) -> bool:
         """Whether all of it is there. What `homeport-ipam` gave has no port of ours to look for."""

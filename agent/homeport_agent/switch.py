@@ -4,6 +4,9 @@
       ▲                  │
       └─── unplug ◄──── mute
 
+In the switch, who is not admitted is dropped. On an existing bridge he is not ours and is let pass, so there the guards
+of a port are in the kernel before it is, and go after it.
+
 Every verb may be repeated. What a verb needs (a bridge, an uplink) is ensured by it, so that nothing depends on the
 order in which Networks, uplinks and attachments appear. Ports on an existing bridge live in the host namespace, with a
 table of their own there; everything else is in the switch's own namespace.
@@ -86,6 +89,7 @@ class Switch:
 
     def start(self) -> None:
         self.ensure_rules(Place.SWITCH)
+        self._discarded.set()  # by an agent that ended before it swept
         self._sweeper.start()
 
     def close(self) -> None:
@@ -180,6 +184,8 @@ class Switch:
         with self._lock:
             self._known[port.name] = port  # before it exists: reconcile takes it for a stray otherwise
         self.ensure_bridge(port.placement)
+        if port.placement.place is Place.HOST:
+            self.admit([port])
         side = self._sides[port.placement.place]
         plug = Plug(
             port.name,
@@ -261,12 +267,19 @@ class Switch:
         side = self._side_of(name, port)
         link = links.find_link(side.namespace, name)
         if link is not None and (link.kind != "tun" or not self._returned(side, name)):
-            links.discard(side.namespace, name)
+            self._dispose(side, name)
         if port is not None:
             side.nft.apply(render(guards.remove(guarded(port), side.table)))
             if port.placement.uplink is not None:
                 with self._lock:
                     self._ensure_uplink_vlans(port.placement.uplink)
+
+    def _dispose(self, side: Side, name: str) -> None:
+        """A link that waits for its deletion is a link still: on an existing bridge, one without guards."""
+        if side is self._sides[Place.HOST]:
+            links.delete_link(side.namespace, name)
+        else:
+            links.discard(side.namespace, name)
 
     def _returned(self, side: Side, name: str) -> bool:
         """False when the tap cannot go back, since its name is taken there now."""
@@ -338,8 +351,11 @@ class Switch:
 
     def remove_strays(self, where: Place, keep: Collection[str]) -> int:
         """Takes out the elements of the guard rules that belong to no port that lives or is being made; how many.
-        `keep` are ports whose place is not known just now."""
+        `keep` are ports whose place is not known just now. On an existing bridge a link that is still there keeps
+        its own, whosever it is: without them it would speak as it likes."""
         side = self._sides[where]
+        if where is Place.HOST:
+            keep = {*keep, *(link.name for link in links.list_links(side.namespace))}
         listed = side.nft.list_owned(side.table).elements
         present = {guards.read_element(name, key) for name, keys in listed.items() for key in keys}
         with self._lock:  # after the listing: what was made since is known by now

@@ -107,7 +107,8 @@ class NicRequest:
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
     """All NICs of one call: allocated in one transaction, or not at all. `take_over` is an operator's word;
-    `gone_ports` are holders on this node whose port the agent has seen to be gone."""
+    `gone_ports` are Interfaces with the epoch at which the agent has seen their holder on this node without its port.
+    Who holds one since, under a later epoch, was not looked at."""
 
     key: AttachmentKey
     source: Source
@@ -116,7 +117,7 @@ class AttachRequest:
     netns: str = ""
     pod: str = ""
     take_over: bool = False
-    gone_ports: frozenset[InterfaceKey] = frozenset()
+    gone_ports: frozenset[tuple[InterfaceKey, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class _Call:
         mine = holders.holder_for(call.key, call.boot_id, self._now)
         if present is None:
             return holders.hold(interface.status, mine)
-        port_gone = interface.key in call.gone_ports
+        port_gone = (interface.key, interface.status.epoch) in call.gone_ports
         if holders.attachment_of(present) == call.key and present.boot_id == call.boot_id:
             moved = self._record is not None and any(
                 nic.interface == interface.key and nic.link != request.link for nic in self._record.nics

@@ -1,8 +1,26 @@
 """ADD and DEL in every order, twice, and beside each other; who may take an Interface over, and what a DEL frees."""
 
+import threading
+
 import pytest
 
+from homeport_netns_fixtures.cni import Answer
+
 from .lab import Lab, Refused, flood, together, wait_until
+
+
+class Call:
+    """An ADD on a thread of its own; `answer` waits for it."""
+
+    def __init__(self, lab: Lab, container: str) -> None:
+        guest = lab.guest(container)
+        self._answers: list[Answer] = []
+        self._thread = threading.Thread(target=lambda: self._answers.append(lab.add(container, guest, vm="web")))
+        self._thread.start()
+
+    def answer(self) -> Answer:
+        self._thread.join()
+        return self._answers[0]
 
 
 def test_del_may_come_first_twice_and_between(lab: Lab) -> None:
@@ -124,3 +142,57 @@ def test_attach_repeats_with_the_same_link_and_refuses_another(lab: Lab) -> None
     assert refused.value.code == 102
     assert lab.ask("detach", vm="web") == {"detached": ["eth0"]}
     assert lab.attach("web", other) == first
+
+
+@pytest.mark.parametrize("step", ["allocated", "wired", "opened"])
+def test_an_add_at_work_is_a_holder_whose_port_is_not_gone(lab: Lab, step: str) -> None:
+    lab.restart(fault=f"add:{step}=pause")
+    first = Call(lab, "c1")
+    lab.wait_fault()
+    answer = lab.add("c2", lab.guest("second"), vm="web")
+    lab.resume()
+    assert first.answer().exit_code == 0
+    assert answer.error == 102, answer
+    assert "c1" in answer.result["msg"]
+    assert lab.epoch("web-eth0") == 1
+    lab.require_clean(ports=1)
+
+
+@pytest.mark.parametrize("step", ["allocated", "wired", "opened"])
+def test_an_add_that_was_taken_over_while_at_work_is_silent_and_refused(lab: Lab, step: str) -> None:
+    lab.restart(fault=f"add:{step}=pause")
+    first = Call(lab, "c1")
+    lab.wait_fault()
+    new, peer = lab.guest("new"), lab.guest("peer")
+    lab.attach("web", new, takeOver=True)
+    (speaking,) = lab.elements()["speaking"]
+    lab.resume()
+    answer = first.answer()
+    assert answer.error == 102, answer
+    assert "web-eth0" in answer.result["msg"]
+    assert lab.elements()["speaking"] == {speaking}
+    wait_until(lambda: lab.pending() == 0, "the refused call is settled")
+    assert "c1" not in lab.attachments()
+    assert lab.epoch("web-eth0") == 2
+    new.wait_ping(lab.attach("peer", peer).split("/")[0])
+    lab.require_clean(ports=2)
+
+
+@pytest.mark.parametrize("before", ["nobody", "a vanished guest"])
+def test_of_many_adds_for_one_vm_exactly_one_succeeds(lab: Lab, before: str) -> None:
+    for number in range(6):
+        if before == "a vanished guest":
+            vanished = lab.guest(f"old{number}")
+            lab.added(f"old{number}", vanished, vm="web")
+            vanished.delete()
+        guests = [lab.guest(f"r{number}g{at}") for at in range(4)]
+        answers = together(4, lambda at, n=number, guests=guests: lab.add(f"r{n}c{at}", guests[at], vm="web"))
+        won = [at for at, answer in enumerate(answers) if answer.exit_code == 0]
+        if won or before == "nobody":
+            assert sorted(answer.error for answer in answers) == [0, 102, 102, 102], answers
+            assert lab.holder("web-eth0") == f"r{number}c{won[0]}"
+            assert len(lab.elements()["speaking"]) == 1
+        for at in range(4):
+            assert lab.delete(f"r{number}c{at}").exit_code == 0
+        assert lab.delete(f"old{number}").exit_code == 0
+        lab.require_clean(ports=0)

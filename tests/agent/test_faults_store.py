@@ -91,6 +91,44 @@ def test_an_agent_that_starts_without_its_store_serves_del_and_heals_when_it_is_
     wait_until(lambda: len(lab.ports()) == 1, "healed")
 
 
+def test_a_lost_journal_costs_no_guest_its_port_while_the_store_is_away(outer: Lab, etcd: Etcd) -> None:
+    lab, node = outer, outer.node.namespace
+    node.ip("link add br7 type bridge", "link set br7 up")
+    lab.apply("house", "192.0.2.0/24", uplink="br7")
+    web, db, cat, dog = (lab.guest(name) for name in ("web", "db", "cat", "dog"))
+    mine = lab.added("c1", web, vm="web")
+    address = lab.added("c2", db, vm="db")[0].split("/")[0]
+    lab.added("c3", cat, vm="cat", network="house")
+    neighbour = lab.added("c4", dog, vm="dog", network="house")[0].split("/")[0]
+    table = lab.node.switch.name.replace("-", "_")
+    ports, elements, guards = lab.port_indexes(), lab.elements(), lab.elements(node, table)
+    assert (len(ports), len(guards["speaking"])) == (2, 2)
+    with flood(web, address) as ping, flood(cat, neighbour) as other:
+        lab.kill()
+        (lab.node.data_dir / "attachments.jsonl").unlink()
+        etcd.kill()
+        for _ in range(2):  # what it begins anew says no more at the second start
+            lab.node.agent.start()
+            wait_until(lambda: lab.call("STATUS", "").exit_code == 0, "the agent serves without its store")
+            assert (lab.port_indexes(), lab.elements()) == (ports, elements)
+            assert (len(lab.ports(node)), lab.elements(node, table)) == (2, guards)
+            lab.kill()
+        lab.node.agent.start()
+        etcd.start()
+        lab.node.agent.wait_ready()
+        journal = lab.node.data_dir / "attachments.jsonl"
+        wait_until(lambda: journal.read_text().count('"attached"') == 4, "what runs is in the new journal")
+    assert (ping.lost, other.lost) == (0, 0)
+    assert lab.port_indexes() == ports
+    assert lab.attachments() == {"c1", "c2", "c3", "c4"}
+    assert lab.holder("web-eth0") == "c1"
+    assert lab.added("c1", web, vm="web") == mine
+    stray = "hp0123456789ab"
+    lab.node.switch.ip(f"link add {stray} type veth peer name far", f"link set {stray} alias homeport:a/b:uid:1:")
+    lab.node.switch.ip(f"link delete {next(iter(ports))}")
+    wait_until(lambda: stray not in lab.ports() and len(lab.ports()) == 2, "strays go again, and what is lost is back")
+
+
 @pytest.mark.parametrize("step", ["identified", "allocated", "opened"])
 def test_etcd_killed_in_the_middle_of_an_add(lab: Lab, step: str) -> None:
     lab.restart(fault=f"add:{step}=pause")

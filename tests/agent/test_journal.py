@@ -144,8 +144,23 @@ def test_an_end_that_the_disk_refused_is_no_end(
     assert journal.ended(attachment("a"), 200.0, "DEL").ended == 200.0
 
 
-def test_a_lost_or_emptied_journal_says_so_and_an_empty_one_does_not(tmp_path: Path) -> None:
+def test_a_lost_or_emptied_journal_says_so_until_it_is_complete(tmp_path: Path) -> None:
     assert Journal(tmp_path).begun
-    assert not Journal(tmp_path).begun
+    journal = Journal(tmp_path)
+    assert journal.begun, "nobody has looked yet"
+    journal.attached(attachment("a"), 1)
+    journal.complete()
+    assert not journal.begun
+    again = Journal(tmp_path)
+    assert not again.begun
+    assert [entry.attachment for entry in again.live()] == [attachment("a")]
     (tmp_path / "attachments.jsonl").write_bytes(b"")
+    assert Journal(tmp_path).begun
+
+
+def test_a_journal_that_is_not_complete_stays_so_through_a_rewrite(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for _ in range(COMPACT_AFTER + 3):
+        journal.attached(attachment("a"), 1)
+    assert len(lines(tmp_path)) < 9
     assert Journal(tmp_path).begun

@@ -29,6 +29,14 @@ def test_same_key_excludes_and_leaves_nothing_behind() -> None:
     assert locks.__dict__["_locks"] == {}
 
 
+def test_a_key_is_busy_while_it_is_held_and_no_longer() -> None:
+    locks = KeyedLocks()
+    with locks.hold("a"):
+        assert locks.busy("a")
+        assert not locks.busy("b")
+    assert not locks.busy("a")
+
+
 def test_other_keys_are_free() -> None:
     locks = KeyedLocks()
     with locks.hold("a"), locks.hold("b"):

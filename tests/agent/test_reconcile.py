@@ -26,7 +26,7 @@ PORT = Port(
     True,
 )
 PLAIN = replace(PORT, placement=replace(PORT.placement, filtering=False, port=PortVlans()))
-SEEN = SeenPort("hp1", "hpb-bond0", PORT.mark, True, VLANS, True, True)
+SEEN = SeenPort("hp1", "hpb-bond0", PORT.mark, True, VLANS, True, True, True)
 
 
 @pytest.mark.parametrize(

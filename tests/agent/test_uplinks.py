@@ -1,10 +1,16 @@
 """Uplinks as nodes have them: missing, late, carrying the node, taken, too small; and bridges that others made."""
 
+import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from homeport_api.interface import InterfaceKey
 from homeport_api.node import NodeReport
+from homeport_dataplane.links import DISCARDED_GROUP
+from homeport_dataplane.marks import DISCARDED, PortMark
+from homeport_netns_fixtures.capture import ARP, Capture, send
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import World
 
@@ -15,6 +21,8 @@ from .lab import Lab, flood, wait_until
 def node(lab: Lab) -> Iterator[Namespace]:
     """The node's namespace, whose links besides its NIC go after the test."""
     yield lab.node.namespace
+    if not lab.plain:
+        lab.restart()
     lab.clear()
     for link in lab.node.namespace.show("link"):
         if link["ifname"] not in ("lo", "eth1"):
@@ -161,3 +169,100 @@ def test_a_port_on_a_foreign_bridge_that_an_add_left_is_removed(lab: Lab, node: 
     assert not any(lab.elements(node, lab.node.switch.name.replace("-", "_")).values())
     lab.added("c1", guest, network="house", vm="web")
     assert len(lab.ports(node)) == 1
+
+
+UNLAWFUL = 0x88B5
+"""An ethertype for experiments (IEEE 802), which no guest may send."""
+
+
+def say(guest: Namespace, ethertype: int, link: str = "eth0") -> bytes:
+    """A frame from the guest to everybody, unlike any other."""
+    frame = b"\xff" * 6 + bytes.fromhex(guest.mac(link).replace(":", "")) + ethertype.to_bytes(2) + os.urandom(50)
+    send(guest, link, frame)
+    return frame
+
+
+def wait_heard(heard: Capture, sender: Namespace, link: str = "eth0") -> None:
+    """Until a lawful frame of the sender gets through."""
+    sent: list[bytes] = []
+
+    def through() -> bool:
+        sent.append(say(sender, ARP, link))
+        return bool(heard.matching(lambda frame: frame.data in sent))
+
+    wait_until(through, "a lawful frame is heard")
+
+
+def house(lab: Lab, node: Namespace) -> None:
+    """A Network on a bridge of the node, which has `far` behind its port `near`: what is heard there got out."""
+    node.ip(
+        "link add br7 type bridge forward_delay 0",
+        "link set br7 up",
+        "link add near type veth peer name far",
+        "link set near master br7",
+        "link set near up",
+        "link set far up",
+    )
+    lab.apply("house", "192.0.2.0/24", uplink="br7")
+
+
+def test_a_port_on_a_foreign_bridge_is_guarded_before_it_is_there(lab: Lab, node: Namespace) -> None:
+    house(lab, node)
+    lab.restart(fault="add:wired=pause")
+    guest = lab.guest()
+    call = threading.Thread(target=lambda: lab.added("c1", guest, network="house"))
+    with Capture(node, "far") as heard:
+        call.start()
+        lab.wait_fault()
+        guest.ip("link set eth0 up")
+        early = [say(guest, ethertype) for ethertype in (UNLAWFUL, ARP) for _ in range(20)]
+        lab.resume()
+        call.join()
+        wait_heard(heard, guest)
+        late = say(guest, UNLAWFUL)
+        wait_heard(heard, guest)
+        assert not heard.matching(lambda frame: frame.data in (*early, late))
+
+
+def test_a_port_leaves_a_foreign_bridge_before_its_guards(lab: Lab, node: Namespace) -> None:
+    house(lab, node)
+    lab.restart(fault="del:unplugged=kill")
+    guest = lab.guest()
+    lab.added("c1", guest, network="house", vm="web")
+    with Capture(node, "far") as heard:
+        wait_heard(heard, guest)
+        assert lab.delete("c1", network="house").error == 11
+        assert lab.node.agent.wait_exit() == -9
+        late = say(guest, UNLAWFUL) if "eth0" in guest.links() else b""
+        node.ip("link add other type veth peer name last", "link set other master br7")
+        node.ip("link set other up", "link set last up")
+        wait_heard(heard, node, "last")
+        assert not heard.matching(lambda frame: frame.data == late)
+    assert not any(lab.elements(node, lab.node.switch.name.replace("-", "_")).values())
+    lab.start()
+    assert lab.delete("c1", network="house").exit_code == 0
+
+
+def test_what_a_killed_agent_discarded_is_deleted_by_the_next(lab: Lab, node: Namespace) -> None:
+    house(lab, node)
+    lab.added("c1", lab.guest(), network="house", vm="web")
+    (port,) = lab.ports(node)
+    lab.kill()
+    node.ip("link add hpleft type veth peer name left", f"link set hpleft alias {DISCARDED} group {DISCARDED_GROUP}")
+    lab.start()
+    wait_until(lambda: "hpleft" not in node.links(), "what was discarded is deleted")
+    assert set(lab.ports(node)) == {port}
+
+
+def test_a_stray_on_a_foreign_bridge_is_told_by_our_rules(lab: Lab, node: Namespace) -> None:
+    """Its end is settled already, so the journal no longer names it."""
+    house(lab, node)
+    lab.added("c1", lab.guest(), network="house", vm="web")
+    (port,) = lab.ports(node)
+    table = lab.node.switch.name.replace("-", "_")
+    theirs = PortMark(InterfaceKey("shop", "db-eth0"), "uid", 1)
+    node.ip(*(f"link add {name} type veth peer name {name}p" for name in ("hpours", "hptheirs")))
+    node.ip(*(f"link set {name} alias {theirs}" for name in ("hpours", "hptheirs")))
+    node.nft(f"add element bridge {table} ports {{ hpours }}\n")
+    wait_until(lambda: set(lab.ports(node)) == {port, "hptheirs"}, "the stray of ours is gone, another agent's stays")
+    wait_until(lambda: len(lab.elements(node, table)["ports"]) == 1, "its elements are gone")

@@ -413,7 +413,7 @@ class TestHeld:
             pytest.param(call(container="c2", node="n2", boot="b2"), id="holder's node restarted"),
             pytest.param(call(container="c2", boot="b9"), id="this node restarted"),
             pytest.param(call(container="c1", boot="b9"), id="this node restarted, same attachment"),
-            pytest.param(call(container="c2", gone_ports=frozenset({WEB})), id="port gone here"),
+            pytest.param(call(container="c2", gone_ports=frozenset({(WEB, 1)})), id="port gone here"),
             pytest.param(call(container="c2", node="n2", boot="b2", take_over=True), id="operator's word"),
         ],
     )
@@ -432,7 +432,14 @@ class TestHeld:
 
     def test_port_gone_on_another_node_is_no_reason(self, world: World) -> None:
         with pytest.raises(Held):
-            world.allocator.attach(call(container="c2", node="n2", boot="b2", gone_ports=frozenset({WEB})))
+            world.allocator.attach(call(container="c2", node="n2", boot="b2", gone_ports=frozenset({(WEB, 1)})))
+
+    def test_a_port_that_was_gone_says_nothing_of_the_next_holders(self, world: World) -> None:
+        """Two calls saw the same port gone; the second one meets the first."""
+        calls = [call(container=container, gone_ports=frozenset({(WEB, 1)})) for container in ("c2", "c3")]
+        world.allocator.attach(calls[0])
+        with pytest.raises(Held, match="c2"):
+            world.another().attach(calls[1])
 
     def test_other_nics_of_the_old_attachment_stay(self) -> None:
         world = World()
@@ -449,7 +456,7 @@ class TestHeld:
             world.allocator.attach(call(nic("other")))
 
     def test_another_link_when_the_old_port_is_gone(self, world: World) -> None:
-        moved = call(nic(link="tap7"), gone_ports=frozenset({WEB}))
+        moved = call(nic(link="tap7"), gone_ports=frozenset({(WEB, 1)}))
         moved = replace(moved, key=call().key)
         (one,) = world.allocator.attach(moved)
         assert (one.nic.link, one.nic.epoch) == ("tap7", 2)
