@@ -88,6 +88,7 @@ class Agent:
             self._journal,
             self._locks,
             lambda name: self._switch.has_port(name),
+            self._allocator.put_back,
         )
         self._settler = Settler(
             self._journal, self._locks, self._end, self._store_up, self._remains.end_unanswered, hook

@@ -19,8 +19,8 @@ from homeport_ipam.commit import Committer, Planner
 from homeport_ipam.journal import entry_time
 from homeport_ipam.plan import plan_attach
 from homeport_ipam.pool import Randomness
-from homeport_ipam.release import draft_key_removal, draft_removal, draft_surrender, plan_end
-from homeport_ipam.replay import Contradicted, plan_replay
+from homeport_ipam.release import draft_key_removal, draft_removal, draft_surrender, find_unrecorded, plan_end
+from homeport_ipam.replay import Contradicted, plan_put_back, plan_replay
 from homeport_ipam.reserve import plan_reserve
 from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.transaction import MAX_OPERATIONS, Draft, Transaction
@@ -93,10 +93,13 @@ class Allocator:
     ) -> tuple[InterfaceKey, ...]:
         """Ends the holders of exactly this attachment, and names their Interfaces. Ephemeral ones are released with
         it. Frees nothing of an Interface that moved on; an attachment that is not there is no error. With `epochs`
-        (those of the attachment that ended), a later attachment of the same key is left alone."""
+        (those of the attachment that ended), a later attachment of the same key is left alone, and holders end even
+        where the attachment's record was lost."""
 
         def plan(snapshot: Snapshot) -> tuple[Transaction | None, _Ending]:
             attachment = snapshot.attachment(key)
+            if attachment is None and epochs:
+                attachment = find_unrecorded(snapshot, key, epochs)
             if attachment is None:
                 return None, _Ending()
             step = plan_end(snapshot, attachment, epochs, reason, self._clock(), self._random)
@@ -135,6 +138,16 @@ class Allocator:
             except Contradicted as error:
                 contradictions.append(str(error))
         return tuple(contradictions)
+
+    def put_back(self, attachment: Attachment) -> bool:
+        """Records again a living attachment of this node whose record the store lost, for those of its Interfaces that
+        it still holds; False when there was nothing to put back. Raises Unavailable."""
+
+        def plan(snapshot: Snapshot) -> tuple[Transaction | None, bool]:
+            transaction = plan_put_back(snapshot, attachment)
+            return transaction, transaction is not None
+
+        return self._committer.run(plan)
 
     def reserve(self, written: Interface) -> Interface:
         """Creates or changes an Interface as a manifest says, claims what it asks for and releases what it no longer

@@ -9,6 +9,8 @@ younger than the snapshot), something older (another epoch, another holder), or 
     another object under the Interface's name, unheld       it gives way: what runs is younger than what was saved
     the address or MAC belongs to an unheld Interface       it loses it, with a journal entry
     any of these, held elsewhere                            a conflict: nothing is taken from what runs elsewhere
+
+Without a restore the store is right in all of this, and only a record that was lost is put back (`plan_put_back`).
 """
 
 from dataclasses import dataclass, replace
@@ -62,6 +64,35 @@ def plan_replay(
     _put_interface(replay, interface, addresses)
     _put_attachment(replay)
     return None if replay.draft.empty else replay.draft.finish()
+
+
+def plan_put_back(snapshot: Snapshot, attachment: Attachment) -> Transaction | None:
+    """Puts a living attachment's record back, or the NICs that it lost, where the Interface still has this attachment
+    as its holder, in the same boot and epoch; None when there is no such NIC."""
+    stored = snapshot.attachment(attachment.key)
+    if stored is not None and stored.boot_id != attachment.boot_id:
+        return None
+    present = stored.nics if stored else ()
+    draft = Draft()
+    lost: list[Nic] = []
+    for nic in attachment.nics:
+        interface = snapshot.interface(nic.interface)
+        if nic in present or interface is None or not _holds(interface, nic, attachment):
+            continue
+        draft.guard(keys.interface(nic.interface), interface.meta.revision)
+        lost.append(nic)
+    if not lost:
+        return None
+    path = keys.attachment(attachment.key)
+    draft.guard(path, stored.revision if stored else 0)
+    draft.put(path, wire.ATTACHMENT.dumps(replace(attachment, nics=(*present, *lost))))
+    return draft.finish()
+
+
+def _holds(interface: Interface, nic: Nic, attachment: Attachment) -> bool:
+    holder = holders.find_holder(interface.status, attachment.key)
+    same = (interface.meta.uid, interface.status.epoch) == (nic.uid, nic.epoch)
+    return same and holder is not None and holder.boot_id == attachment.boot_id
 
 
 def _interface(replay: _Replay) -> Interface | None:
