@@ -125,8 +125,8 @@ class Allocator:
         return self.end(key, reason)
 
     def replay(self, attachment: Attachment) -> tuple[str, ...]:
-        """Tells a restored store what this node has attached, as its journal has it; the contradictions, in words. A
-        repeat changes nothing. Raises Unavailable."""
+        """Tells a restored store what this node has attached, as its journal has it; the contradictions, in words, and
+        what cannot be read. A repeat changes nothing. Raises Unavailable."""
         contradictions: list[str] = []
         for nic in attachment.nics:
 
@@ -137,6 +137,8 @@ class Allocator:
                 self._committer.run(plan)
             except Contradicted as error:
                 contradictions.append(str(error))
+            except BadInput as error:
+                contradictions.append(f"what Interface {nic.interface} has here is not told: {error}")
         return tuple(contradictions)
 
     def put_back(self, attachment: Attachment) -> bool:

@@ -157,3 +157,15 @@ def test_an_object_of_the_same_name_from_before_gives_way(held: bool) -> None:
     restore(made.store, before)
     assert made.another().replay(attachment) == ()
     assert made.objects.interfaces.get(WEB).meta.uid == attachment.nics[0].uid
+
+
+def test_a_record_that_cannot_be_read_keeps_no_other_nic_from_its_replay() -> None:
+    made = world()
+    before = saved(made.store)
+    request = call(nic("web", "eth0"), nic("web", "eth1", net="green"))
+    made.allocator.attach(request)
+    attachment = living(made, request.key)
+    restore(made.store, before | {keys.interface(WEB): b'{"schema":99}'})
+    (text,) = made.another().replay(attachment)
+    assert "web-eth0" in text
+    assert [each.network for each in made.objects.attachments.get(request.key).nics] == ["green"]
