@@ -206,19 +206,18 @@ class Allocator:
 
     def reclaim(self, now: float) -> tuple[InterfaceKey, ...]:
         """Deletes the Interfaces whose VM has been gone for their Network's `reclaimAfter`: never one that is held,
-        never where that is Never, and never one that changed while it was judged. One that cannot be read keeps
-        what it has, and the others from nothing."""
+        never where that is Never, and never one that changed while it was judged. One that cannot be read,
+        or whose Network or addresses cannot, keeps what it has, and the others from nothing."""
         reclaimed: list[InterfaceKey] = []
         for record in self._store.list(keys.INTERFACES).records:
             try:
                 candidate = wire.INTERFACE.stored.loads(record.value, record.mod_revision)
+                if candidate.status.orphaned is None or candidate.status.holders:
+                    continue
+                if self._committer.run(self._reclaiming(candidate.key, now)):
+                    reclaimed.append(candidate.key)
             except BadInput as error:
                 log.warning("not judged: key=%s error=%s", record.key, error)
-                continue
-            if candidate.status.orphaned is None or candidate.status.holders:
-                continue
-            if self._committer.run(self._reclaiming(candidate.key, now)):
-                reclaimed.append(candidate.key)
         return tuple(reclaimed)
 
     def trim_journal(self, before: float) -> int:

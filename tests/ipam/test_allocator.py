@@ -281,6 +281,21 @@ class TestReclaim:
         world.store.put_if(keys.INTERFACES + "a/newer", b'{"schema": 1, "kind": "from the future"}', 0)
         assert world.allocator.reclaim(START + 60) == (WEB,)
 
+    @pytest.mark.parametrize("kind", ["Network", "owner"])
+    def test_what_one_refers_to_and_cannot_be_read_keeps_no_other(self, kind: str) -> None:
+        world = World((network("blue", "10.0.0.0/24"), network("amber", "10.1.0.0/24", vlan=200)))
+        for name, net in (("bad", "amber"), ("web", "blue")):
+            request = call(nic(name, net=net), container=name)
+            (one,) = world.allocator.attach(request)
+            world.allocator.end(request.key, "DEL")
+            world.allocator.orphan("shop", name)
+            if name == "bad":
+                owner = keys.address(L2Domain("bond0:200"), one.nic.addresses[0].ip)
+        world.store.txn((), [Put(keys.network("amber") if kind == "Network" else owner, b'{"schema": 99}')])
+        world.sync()
+        assert world.allocator.reclaim(START + 60) == (WEB,)
+        assert world.interface("bad-eth0").status.addresses
+
     def test_never_while_held(self, world: World) -> None:
         world.allocator.attach(call(container="c2"))
         world.allocator.orphan("shop", "web")
