@@ -13,13 +13,13 @@ younger than the snapshot), something older (another epoch, another holder), or 
 Without a restore the store is right in all of this, and only a record that was lost is put back (`plan_put_back`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from homeport_api import wire
 from homeport_api.addresses import IpInterface, L2Domain
 from homeport_api.attachment import Attachment, Nic
 from homeport_api.errors import HomeportError
-from homeport_api.interface import Interface, InterfaceSpec
+from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
 from homeport_api.owner import Owner, OwnerKind
@@ -46,6 +46,8 @@ class _Replay:
     now: float
     random: Randomness
     draft: Draft
+    losers: dict[InterfaceKey, Interface] = field(default_factory=dict)
+    """What each Interface that loses something has left: it may lose more, and one write says all of it."""
 
 
 def plan_replay(
@@ -122,8 +124,8 @@ def _claim_address(replay: _Replay, address: IpInterface) -> bool:
 
 
 def _dispossess_address(replay: _Replay, domain: L2Domain, address: IpInterface, claim: Claim) -> None:
-    other = replay.snapshot.interface(claim.owner.interface)
-    if other is None or other.meta.uid != claim.owner.uid or other.key == replay.nic.interface:
+    other = _loser(replay, claim)
+    if other is None:
         return
     _require_unheld(replay, other, f"address {address.ip} in {domain}")
     network = replay.snapshot.network(other.spec.network)
@@ -132,8 +134,20 @@ def _dispossess_address(replay: _Replay, domain: L2Domain, address: IpInterface,
     after = draft_surrender(
         replay.snapshot, replay.draft, other, network, (address.ip,), REASON, replay.now, replay.random
     )
-    replay.draft.guard(keys.interface(other.key), other.meta.revision)
-    replay.draft.put(keys.interface(other.key), wire.INTERFACE.stored.dumps(after))
+    _put_loser(replay, after)
+
+
+def _loser(replay: _Replay, claim: Claim) -> Interface | None:
+    """The living Interface that what is claimed belongs to, when it is not this NIC's own."""
+    key = claim.owner.interface
+    other = replay.losers.get(key) or replay.snapshot.interface(key)
+    return None if other is None or other.meta.uid != claim.owner.uid or key == replay.nic.interface else other
+
+
+def _put_loser(replay: _Replay, after: Interface) -> None:
+    replay.losers[after.key] = after
+    replay.draft.guard(keys.interface(after.key), after.meta.revision)
+    replay.draft.put(keys.interface(after.key), wire.INTERFACE.stored.dumps(after))
 
 
 def _claim_mac(replay: _Replay) -> None:
@@ -144,12 +158,10 @@ def _claim_mac(replay: _Replay) -> None:
     if claim is not None and claim.by(nic.interface, nic.uid):
         return
     if claim is not None:
-        other = replay.snapshot.interface(claim.owner.interface)
-        if other is not None and other.meta.uid == claim.owner.uid and other.key != nic.interface:
+        other = _loser(replay, claim)
+        if other is not None:
             _require_unheld(replay, other, f"MAC {nic.mac}")
-            after = draft_mac_surrender(replay.snapshot, replay.draft, other, network)
-            replay.draft.guard(keys.interface(other.key), other.meta.revision)
-            replay.draft.put(keys.interface(other.key), wire.INTERFACE.stored.dumps(after))
+            _put_loser(replay, draft_mac_surrender(replay.snapshot, replay.draft, other, network))
     replay.draft.guard(key, claim.revision if claim else 0)
     replay.draft.put(key, wire.OWNER.dumps(_owner(nic)))
 
