@@ -80,7 +80,7 @@ class Agent:
         self._allocator = Allocator(
             self._store, self._view, options.cluster_name, options.rest, time.time, SystemRandom()
         )
-        self._follower = Follower(self._store, keys.PREFIX, self._feed)
+        self._follower = Follower(self._store, keys.PREFIX, self._feed, without=keys.JOURNAL)
         self._remains = Remains(
             options.node_name,
             self.boot_id,

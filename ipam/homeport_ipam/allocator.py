@@ -221,11 +221,17 @@ class Allocator:
         return tuple(reclaimed)
 
     def trim_journal(self, before: float) -> int:
-        """Deletes the journal's entries older than `before`, and says how many."""
-        old = [r.key for r in self._store.list(keys.JOURNAL).records if entry_time(r.key) < before]
-        for at in range(0, len(old), MAX_OPERATIONS):
-            self._store.txn((), [Delete(key) for key in old[at : at + MAX_OPERATIONS]])
-        return len(old)
+        """Deletes the journal's entries older than `before`, and says how many. A transaction's worth is read at
+        a time: the whole may be larger than what this process may use. What is no entry of ours is left."""
+        trimmed = 0
+        while True:
+            oldest = [record.key for record in self._store.list(keys.JOURNAL, limit=MAX_OPERATIONS).records]
+            old = [key for key in oldest if _is_older(key, before)]
+            if old:
+                self._store.txn((), [Delete(key) for key in old])
+            trimmed += len(old)
+            if not old or old[-1] != oldest[-1] or len(oldest) < MAX_OPERATIONS:
+                return trimmed
 
     def _surrender(
         self, snapshot: Snapshot, interface: Interface, addresses: tuple[IpAddress, ...], reason: str
@@ -285,6 +291,13 @@ def is_due(interface: Interface, reclaim_after: float | None, now: float) -> boo
     if orphaned is None or reclaim_after is None or interface.status.holders:
         return False
     return now - orphaned >= reclaim_after
+
+
+def _is_older(entry: str, before: float) -> bool:
+    try:
+        return entry_time(entry) < before
+    except ValueError:
+        return False
 
 
 def _idle(snapshot: Snapshot, key: InterfaceKey) -> Interface:

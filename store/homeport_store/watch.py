@@ -25,10 +25,12 @@ Apply = Callable[[tuple[Change, ...]], object]
 
 
 class Follower:
-    """Made by `follow`. `synced` is set once the first full list was applied, and stays set over outages."""
+    """Made by `follow`. What is under the prefix `without` is left out. `synced` is set once the first full list was
+    applied, and stays set over outages."""
 
-    def __init__(self, store: Store, prefix: str, apply: Apply) -> None:
+    def __init__(self, store: Store, prefix: str, apply: Apply, without: str = "") -> None:
         self.prefix = prefix
+        self._without = without
         self.synced = threading.Event()
         self._store = store
         self._apply = apply
@@ -82,7 +84,7 @@ class Follower:
 
     def _sync(self) -> Listing:
         """Applies a fresh list, with deletions of what an earlier one had and this one has not."""
-        listing = self._store.list(self.prefix)
+        listing = self._store.list(self.prefix, self._without)
         records = sorted(listing.records, key=lambda record: record.mod_revision)
         batch = [Change(r.key, r.value, r.create_revision, r.mod_revision, resync=True) for r in records]
         vanished = self._known - {record.key for record in records}
@@ -96,7 +98,7 @@ class Follower:
     def _follow(self, listing: Listing) -> None:
         """Returns when the follower or the store is closed."""
         known = [record.key for record in listing.records]
-        self._watch = watch = self._store.watch(self.prefix, listing.revision, known)
+        self._watch = watch = self._store.watch(self.prefix, listing.revision, known, self._without)
         try:
             if self._closed.is_set():  # between the two lines above
                 return
@@ -115,8 +117,8 @@ class Follower:
         self._revision = max(change.mod_revision for change in batch)
 
 
-def follow(store: Store, prefix: str, apply: Apply) -> Follower:
+def follow(store: Store, prefix: str, apply: Apply, without: str = "") -> Follower:
     """Starts at once, and waits for a store that is away."""
-    follower = Follower(store, prefix, apply)
+    follower = Follower(store, prefix, apply, without)
     follower.start()
     return follower

@@ -30,10 +30,10 @@ class Faltering(MemoryStore):
 
     lost = False
 
-    def list(self, prefix: str) -> Listing:
+    def list(self, prefix: str, without: str = "", limit: int = 0) -> Listing:
         if self.lost and prefix == keys.NODES:
             raise Unavailable("no answer in time")
-        return super().list(prefix)
+        return super().list(prefix, without, limit)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from homeport_api.attachment import Attachment, AttachRequest, Source
 from homeport_api.errors import AlreadyExists, Exhausted, Held, InUse, Invalid, NotFound, Unavailable
 from homeport_api.interface import Phase
 from homeport_ipam.allocator import Allocator
-from homeport_ipam.journal import RELEASE, Release
+from homeport_ipam.journal import RELEASE, Release, entry_key
 from homeport_ipam.view import View
 from homeport_store import keys
 from homeport_store.memory import MemoryStore
@@ -36,6 +36,7 @@ class Counting(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.listed = Listing(0, ())
         self.lose_next = False
         self.delay_next = False
         self.delayed: tuple[Sequence[Unchanged | PrefixEmpty], Sequence[Put | Delete]] | None = None
@@ -45,9 +46,10 @@ class Counting(MemoryStore):
         self.asked.append("get")
         return super().get(key)
 
-    def list(self, prefix: str) -> Listing:
+    def list(self, prefix: str, without: str = "", limit: int = 0) -> Listing:
         self.asked.append("list")
-        return super().list(prefix)
+        self.listed = super().list(prefix, without, limit)
+        return self.listed
 
     def txn(self, preconditions: Sequence[Unchanged | PrefixEmpty], writes: Sequence[Put | Delete]) -> TxnResult:
         self.asked.append("txn")
@@ -241,6 +243,20 @@ class TestRelease:
             world.allocator.end(POD.key, f"DEL {at}")
         assert world.allocator.trim_journal(START + 1000) == 1
         assert [entry.reason for entry in journal(world)] == ["DEL 1", "DEL 2"]
+
+    def test_a_long_journal_is_trimmed_a_transaction_at_a_time(self) -> None:
+        world = World(store=Counting())
+        assert isinstance(world.store, Counting)
+        for at in range(1000):
+            world.store.txn((), [Put(entry_key(START + at, random.Random(at)), b"")])
+        foreign = {keys.JOURNAL + "!", keys.JOURNAL + "later"}
+        world.store.txn((), [Put(key, b"") for key in foreign])
+        world.store.asked.clear()
+        assert world.allocator.trim_journal(START + 900) == 900
+        assert len(world.store.listed.records) <= 128
+        assert world.store.asked.count("txn") <= 9
+        assert len(world.below(keys.JOURNAL)) == 102
+        assert foreign < set(world.below(keys.JOURNAL))
 
 
 class TestReclaim:
