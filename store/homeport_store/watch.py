@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from homeport_api.errors import HomeportError
-from homeport_store.protocol import Change, Listing, Store, Watch
+from homeport_store.protocol import Change, Store, Watch
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _GOOD_WHILE = 10.0
@@ -69,7 +69,8 @@ class Follower:
         while not self._closed.is_set():
             began = time.monotonic()
             try:
-                self._follow(self._sync())
+                self._sync()
+                self._follow()
                 return
             except HomeportError as error:
                 log.warning("not following prefix=%s revision=%d: %s", self.prefix, self._revision, error)
@@ -82,7 +83,7 @@ class Follower:
             self._closed.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _sync(self) -> Listing:
+    def _sync(self) -> None:
         """Applies a fresh list, with deletions of what an earlier one had and this one has not."""
         listing = self._store.list(self.prefix, self._without)
         records = sorted(listing.records, key=lambda record: record.mod_revision)
@@ -93,12 +94,10 @@ class Follower:
         self._revision = listing.revision
         self._unsynced_since = None
         self.synced.set()
-        return listing
 
-    def _follow(self, listing: Listing) -> None:
-        """Returns when the follower or the store is closed."""
-        known = [record.key for record in listing.records]
-        self._watch = watch = self._store.watch(self.prefix, listing.revision, known, self._without)
+    def _follow(self) -> None:
+        """Returns when the follower or the store is closed. Nothing of the list is held meanwhile but its keys."""
+        self._watch = watch = self._store.watch(self.prefix, self._revision, self._known, self._without)
         try:
             if self._closed.is_set():  # between the two lines above
                 return
