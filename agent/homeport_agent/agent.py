@@ -80,7 +80,7 @@ class Agent:
         self._allocator = Allocator(
             self._store, self._view, options.cluster_name, options.rest, time.time, SystemRandom()
         )
-        self._follower = Follower(self._store, keys.PREFIX, self._feed)
+        self._follower = Follower(self._store, keys.PREFIX, self._feed, without=keys.JOURNAL)
         self._remains = Remains(
             options.node_name,
             self.boot_id,
@@ -89,6 +89,7 @@ class Agent:
             self._locks,
             lambda name: self._switch.has_port(name),
             lambda: self._healer.wake(),
+            self._allocator.put_back,
         )
         self._settler = Settler(
             self._journal, self._locks, self._end, self._store_up, self._remains.end_unanswered, hook

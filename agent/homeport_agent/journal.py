@@ -176,9 +176,7 @@ class Journal:
         """All of it or nothing: half a line, left by a full disk, would swallow the next one."""
         size = self._file.tell()
         try:
-            written = self._file.write(data)
-            if written != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write_whole(self._file, data)
         except OSError:
             os.ftruncate(self._file.fileno(), size)
             self._file.seek(size)
@@ -224,23 +222,35 @@ class Journal:
                 )
 
     def _rewrite(self) -> BinaryIO:
-        """A fresh file with what lives, renamed over the old one; the handle to append to."""
+        """A fresh file with what lives, renamed over the old one; the handle to append to. Where the fresh one cannot
+        be written whole, the old one stays."""
+        entries = self._entries.values()
+        data = b"" if self.begun else HEADER
+        data += b"".join(_line("attached" if e.ended is None else "ended", e) for e in entries)
         fresh = self._path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
-        if not self.begun:
-            file.write(HEADER)
-        for entry in self._entries.values():
-            file.write(_line("attached" if entry.ended is None else "ended", entry))
-        os.fsync(file.fileno())
-        fresh.rename(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            _write_whole(file, data)
+            os.fsync(file.fileno())
+            fresh.rename(self._path)
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError:
+            file.close()
+            fresh.unlink(missing_ok=True)
+            raise
         self._history = 0
         return file
+
+
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    """A full disk takes a part and says so in the count alone."""
+    if file.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _line(operation: str, entry: Entry) -> bytes:

@@ -178,7 +178,10 @@ def _plain(network: Network) -> PortVlans:
 
 
 def _on_existing(network: Network, name: str, uplink: UplinkFacts, mtu: int) -> Placement:
-    """Ports join the bridge as it is: its settings are the host's own and stay untouched."""
+    """Ports join the bridge as it is: its settings are the host's own and stay untouched.
+
+    Its default PVID is the untagged network's, which is another L2 domain than that VLAN ID: two Networks there would
+    give one address twice. Refused even without the other Network, which may come at any time and from any node."""
     if not uplink.filtering:
         if vlans_of(network):
             raise UplinkUnusable(
@@ -190,6 +193,11 @@ def _on_existing(network: Network, name: str, uplink: UplinkFacts, mtu: int) -> 
         raise UplinkUnusable(
             f"Network {network.name}: bridge {name} filters VLANs and has no default PVID, so it has no untagged "
             "network: give the Network the vlanID of the bridge's own traffic"
+        )
+    if any(uplink.default_pvid in span for span in vlans_of(network)):
+        raise UplinkUnusable(
+            f"Network {network.name}: VLAN {uplink.default_pvid} is the untagged network of bridge {name} (its default "
+            "PVID): leave out vlanID for that network, or this ID of a trunk, or choose another VLAN ID"
         )
     return Placement(
         Place.HOST, network.mac_domain, name, True, _port(network, VlanId(uplink.default_pvid)), _is_trunk(network), mtu

@@ -1,4 +1,4 @@
-"""What an agent that ended in the middle left in the store: attachments of this node that nobody was answered.
+"""Where the store and this node's journal differ at the start of an agent: attachments that nobody was answered.
 
 An ADD is whole when it is in the node's journal. One that is in the store only was never answered, so its holder ends
 and nothing of it remains; the runtime's retry begins anew. After a reboot nothing of before can be on the wire: what
@@ -6,17 +6,19 @@ the journal and the store still call attached ends too. VM identities keep what 
 
 A journal that was lost says nothing. Then an attachment whose ports the kernel still has is whole, and is taken into
 the new journal: running guests must not pay for a deleted file. Until that was done, no port is a stray (`healer`).
+The other way round, an attachment whose record the store lost, and which still holds its Interfaces there, is recorded
+again.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_api import wire
-from homeport_api.attachment import Attachment, PortKind
+from homeport_api.attachment import Attachment, AttachmentKey, PortKind
 from homeport_api.errors import BadInput
 from homeport_dataplane.marks import port_name
 from homeport_store import keys
@@ -37,6 +39,7 @@ class Remains:
         locks: KeyedLocks,
         has_port: Callable[[str], bool],
         looked: Callable[[], None],
+        put_back: Callable[[Attachment], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._node = node
@@ -46,6 +49,7 @@ class Remains:
         self._locks = locks
         self._has_port = has_port
         self._tell_looked = looked
+        self._put_back = put_back
         self._clock = clock
         self._looked = False
 
@@ -56,11 +60,12 @@ class Remains:
                 self._journal.ended(entry.attachment, self._clock(), "the node restarted")
 
     def end_unanswered(self) -> None:
-        """What the store has and the journal has not. Does its work once, then says that it is done. Raises
-        Unavailable until the store answers. Safe beside ADD and DEL: an ADD that is under way holds its lock."""
+        """What the store has and the journal has not, and the reverse. Does its work once, then says that it is done;
+        raises Unavailable until the store answers. Safe beside ADD and DEL: an ADD that is under way holds its lock."""
         if self._looked:
             return
-        for attachment in self._stored():
+        stored = self._stored()
+        for attachment in stored:
             with self._locks.hold(attachment.key):
                 if not attachment.nics or self._journal.find(attachment.key) is not None:
                     continue
@@ -72,8 +77,20 @@ class Remains:
                     log.warning("ended a remain key=%s reason=%s", attachment.key, reason)
                     self._journal.ended(attachment, self._clock(), reason)
         self._journal.complete()
+        self._record_again({attachment.key: attachment for attachment in stored})
         self._looked = True
         self._tell_looked()
+
+    def _record_again(self, stored: Mapping[AttachmentKey, Attachment]) -> None:
+        for entry in self._journal.live():
+            key = entry.attachment.key
+            known = stored.get(key)
+            if known is not None and set(entry.attachment.nics) <= set(known.nics):
+                continue
+            with self._locks.hold(key):
+                now = self._journal.find(key)
+                if now is not None and now.ended is None and self._put_back(now.attachment):
+                    log.warning("recorded again key=%s: the store had lost its attachment", key)
 
     def _runs(self, attachment: Attachment) -> bool:
         """Whether all of it is there. What `homeport-ipam` gave has no port of ours to look for."""

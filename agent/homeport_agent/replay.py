@@ -20,11 +20,11 @@ from homeport_agent.heartbeat import Heartbeat
 from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_api import wire
-from homeport_api.errors import HomeportError
+from homeport_api.errors import BadInput, HomeportError
 from homeport_ipam.allocator import Allocator
 from homeport_store import generation, keys
 from homeport_store.generation import Seen
-from homeport_store.protocol import Store
+from homeport_store.protocol import Record, Store
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class Replayer:
         self._heartbeat = heartbeat
         self._restore_wait = restore_wait
         self._healed = healed
+        self._waiting: tuple[str, float] | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replay", daemon=True)
@@ -104,11 +105,13 @@ class Replayer:
         seen = self._wait_finished()
         if seen is None:
             return
-        began = time.monotonic()
+        if self._waiting is None or self._waiting[0] != seen.generation:
+            self._waiting = seen.generation, time.monotonic()
         contradictions = self.replay()
         self._heartbeat.tell_generation(seen.generation)
-        self._wait_for_others(seen.generation, began)
+        self._wait_for_others(*self._waiting)
         self._remember()
+        self._waiting = None
         self._allocator.withhold_new(None)
         self._healed()
         log.warning("replayed attachments=%d contradictions=%d", len(self._journal.live()), contradictions)
@@ -142,7 +145,8 @@ class Replayer:
         return None
 
     def _wait_for_others(self, current: str, began: float) -> None:
-        """Every node that has attachments in the store, or a heartbeat, has told what it has; at most `restore_wait`"""
+        """Every node that has attachments in the store, or a heartbeat, has told what it has; at most `restore_wait`
+        since the first time that this generation was waited for."""
         patience = min(SETTLE, self._restore_wait)
         while not self._stop.wait(POLL):
             waited = time.monotonic() - began
@@ -151,9 +155,9 @@ class Replayer:
                 return
             if waited < patience:
                 continue
-            records = [wire.NODE.loads(r.value) for r in self._store.list(keys.NODES).records]
-            told = {record.name for record in records if record.generation == current}
-            known = {record.name for record in records} | {
+            nodes = self._store.list(keys.NODES).records
+            told = {keys.split(record.key, keys.NODES)[0] for record in nodes if _generation(record) == current}
+            known = {keys.split(record.key, keys.NODES)[0] for record in nodes} | {
                 keys.split(record.key, keys.ATTACHMENTS)[0] for record in self._store.list(keys.ATTACHMENTS).records
             }
             if known <= told:
@@ -177,3 +181,12 @@ class Replayer:
             fresh.replace(self._path)
         except OSError as error:
             log.warning("cannot remember the store's generation path=%s error=%s", self._path, error)
+
+
+def _generation(node: Record) -> str | None:
+    """The generation that a node has told; None where its record cannot be read: then it is waited for in vain."""
+    try:
+        return wire.NODE.loads(node.value).generation
+    except BadInput as error:
+        log.info("counted as not having replayed key=%s error=%s", node.key, error)
+        return None

@@ -90,7 +90,7 @@ def check(context: click.Context, session: Session, repair: bool, form: Form) ->
 
     Changes nothing without --repair. Exit code 1 when something is wrong and stays so.
     """
-    findings = fsck.judge(session.store.list(keys.PREFIX), session.clock(), random.SystemRandom())
+    findings = fsck.judge(session.store.list(keys.PREFIX, without=keys.JOURNAL), session.clock(), random.SystemRandom())
     left = 0
     shown: list[dict[str, Any]] = []
     for finding in findings:

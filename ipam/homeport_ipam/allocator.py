@@ -19,8 +19,8 @@ from homeport_ipam.commit import Committer, Planner
 from homeport_ipam.journal import entry_time
 from homeport_ipam.plan import plan_attach
 from homeport_ipam.pool import Randomness
-from homeport_ipam.release import draft_key_removal, draft_removal, draft_surrender, plan_end
-from homeport_ipam.replay import Contradicted, plan_replay
+from homeport_ipam.release import draft_key_removal, draft_removal, draft_surrender, find_unrecorded, plan_end
+from homeport_ipam.replay import Contradicted, plan_put_back, plan_replay
 from homeport_ipam.reserve import plan_reserve
 from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.transaction import MAX_OPERATIONS, Draft, Transaction
@@ -93,10 +93,13 @@ class Allocator:
     ) -> tuple[InterfaceKey, ...]:
         """Ends the holders of exactly this attachment, and names their Interfaces. Ephemeral ones are released with
         it. Frees nothing of an Interface that moved on; an attachment that is not there is no error. With `epochs`
-        (those of the attachment that ended), a later attachment of the same key is left alone."""
+        (those of the attachment that ended), a later attachment of the same key is left alone, and holders end even
+        where the attachment's record was lost."""
 
         def plan(snapshot: Snapshot) -> tuple[Transaction | None, _Ending]:
             attachment = snapshot.attachment(key)
+            if attachment is None and epochs:
+                attachment = find_unrecorded(snapshot, key, epochs)
             if attachment is None:
                 return None, _Ending()
             step = plan_end(snapshot, attachment, epochs, reason, self._clock(), self._random)
@@ -122,8 +125,8 @@ class Allocator:
         return self.end(key, reason)
 
     def replay(self, attachment: Attachment) -> tuple[str, ...]:
-        """Tells a restored store what this node has attached, as its journal has it; the contradictions, in words. A
-        repeat changes nothing. Raises Unavailable."""
+        """Tells a restored store what this node has attached, as its journal has it; the contradictions, in words, and
+        what cannot be read. A repeat changes nothing. Raises Unavailable."""
         contradictions: list[str] = []
         for nic in attachment.nics:
 
@@ -134,7 +137,19 @@ class Allocator:
                 self._committer.run(plan)
             except Contradicted as error:
                 contradictions.append(str(error))
+            except BadInput as error:
+                contradictions.append(f"what Interface {nic.interface} has here is not told: {error}")
         return tuple(contradictions)
+
+    def put_back(self, attachment: Attachment) -> bool:
+        """Records again a living attachment of this node whose record the store lost, for those of its Interfaces that
+        it still holds; False when there was nothing to put back. Raises Unavailable."""
+
+        def plan(snapshot: Snapshot) -> tuple[Transaction | None, bool]:
+            transaction = plan_put_back(snapshot, attachment)
+            return transaction, transaction is not None
+
+        return self._committer.run(plan)
 
     def reserve(self, written: Interface) -> Interface:
         """Creates or changes an Interface as a manifest says, claims what it asks for and releases what it no longer
@@ -191,27 +206,32 @@ class Allocator:
 
     def reclaim(self, now: float) -> tuple[InterfaceKey, ...]:
         """Deletes the Interfaces whose VM has been gone for their Network's `reclaimAfter`: never one that is held,
-        never where that is Never, and never one that changed while it was judged. One that cannot be read keeps
-        what it has, and the others from nothing."""
+        never where that is Never, and never one that changed while it was judged. One that cannot be read,
+        or whose Network or addresses cannot, keeps what it has, and the others from nothing."""
         reclaimed: list[InterfaceKey] = []
         for record in self._store.list(keys.INTERFACES).records:
             try:
                 candidate = wire.INTERFACE.stored.loads(record.value, record.mod_revision)
+                if candidate.status.orphaned is None or candidate.status.holders:
+                    continue
+                if self._committer.run(self._reclaiming(candidate.key, now)):
+                    reclaimed.append(candidate.key)
             except BadInput as error:
                 log.warning("not judged: key=%s error=%s", record.key, error)
-                continue
-            if candidate.status.orphaned is None or candidate.status.holders:
-                continue
-            if self._committer.run(self._reclaiming(candidate.key, now)):
-                reclaimed.append(candidate.key)
         return tuple(reclaimed)
 
     def trim_journal(self, before: float) -> int:
-        """Deletes the journal's entries older than `before`, and says how many."""
-        old = [r.key for r in self._store.list(keys.JOURNAL).records if entry_time(r.key) < before]
-        for at in range(0, len(old), MAX_OPERATIONS):
-            self._store.txn((), [Delete(key) for key in old[at : at + MAX_OPERATIONS]])
-        return len(old)
+        """Deletes the journal's entries older than `before`, and says how many. A transaction's worth is read at
+        a time: the whole may be larger than what this process may use. What is no entry of ours is left."""
+        trimmed = 0
+        while True:
+            oldest = [record.key for record in self._store.list(keys.JOURNAL, limit=MAX_OPERATIONS).records]
+            old = [key for key in oldest if _is_older(key, before)]
+            if old:
+                self._store.txn((), [Delete(key) for key in old])
+            trimmed += len(old)
+            if not old or old[-1] != oldest[-1] or len(oldest) < MAX_OPERATIONS:
+                return trimmed
 
     def _surrender(
         self, snapshot: Snapshot, interface: Interface, addresses: tuple[IpAddress, ...], reason: str
@@ -271,6 +291,13 @@ def is_due(interface: Interface, reclaim_after: float | None, now: float) -> boo
     if orphaned is None or reclaim_after is None or interface.status.holders:
         return False
     return now - orphaned >= reclaim_after
+
+
+def _is_older(entry: str, before: float) -> bool:
+    try:
+        return entry_time(entry) < before
+    except ValueError:
+        return False
 
 
 def _idle(snapshot: Snapshot, key: InterfaceKey) -> Interface:

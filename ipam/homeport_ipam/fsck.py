@@ -10,6 +10,7 @@
 `judge` looks at one listing of everything at one revision, so a transaction in flight is never half seen. A repair
 compares every record it was judged by and deletes or re-asserts exactly what was judged: what has changed since is
 left alone. An address that a running guest may be using is never taken from it; the finding says what to do instead.
+It may run while its node is heard of in the boot that a holder or an attachment names, whatever other record is lost.
 """
 
 from collections import Counter
@@ -22,7 +23,7 @@ from typing import TypeVar
 
 from homeport_api import wire
 from homeport_api.addresses import L2Domain, MacAddress, MacDomain
-from homeport_api.attachment import Attachment, AttachmentKey
+from homeport_api.attachment import Attachment, AttachmentKey, Nic
 from homeport_api.errors import BadInput
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
@@ -87,10 +88,16 @@ class _Judge:
         self._networks = {n.name: n for n in self._read(keys.NETWORKS, wire.NETWORK.stored)}
         self._interfaces = {i.key: i for i in self._read(keys.INTERFACES, wire.INTERFACE.stored)}
         self._attachments = {a.key: a for a in self._read(keys.ATTACHMENTS, wire.ATTACHMENT)}
+        self._boots = {node.name: node.boot_id for node in self._read(keys.NODES, wire.NODE)}
         self._owners = dict(self._read_owners())
         self._index = {
             record.key: key for record in self._under(keys.INDEX) if (key := self._load(record, wire.INDEX)) is not None
         }
+        self._running: dict[tuple[InterfaceKey, str], list[tuple[Attachment, Nic]]] = {}
+        for attachment in self._attachments.values():
+            if self._runs(attachment.key.node, attachment.boot_id):
+                for nic in attachment.nics:
+                    self._running.setdefault((nic.interface, nic.uid), []).append((attachment, nic))
         self._listed_by: dict[str, list[InterfaceKey]] = {}
         for interface in self._interfaces.values():
             for path in self._keys_of(interface):
@@ -130,6 +137,12 @@ class _Judge:
             why = f"Interface {owner.interface} is another one of that name (uid {interface.meta.uid}, not {owner.uid})"
         else:
             why = f"Interface {owner.interface} does not list it"
+        said = f"owned by {owner.interface}, but {why}"
+        for attachment, nic in self._running.get((owner.interface, owner.uid), ()):
+            if _uses(nic, key):
+                said += f", and attachment {attachment.key}, whose guest may run, uses it: detach that, then repair"
+                yield self._finding(Wrong.LEAKED, key, said, None, path, keys.attachment(attachment.key))
+                return
         draft = Draft()
         draft.guard(path, self._revision(path))
         entry = Release(self._now, owner.interface, owner.uid, interface.spec.network if interface else "", REASON)
@@ -143,7 +156,7 @@ class _Judge:
             draft.delete(key)
             entry = replace(entry, mac=MacAddress(keys.split(key, keys.MACS)[1]))
         draft.put(entry_key(self._now, self._random), RELEASE.dumps(entry))
-        yield self._finding(Wrong.LEAKED, key, f"owned by {owner.interface}, but {why}", draft, path)
+        yield self._finding(Wrong.LEAKED, key, said, draft, path)
 
     def _judge_addresses(self, interface: Interface, network: Network) -> Iterator[Finding]:
         domain = network.l2_domain
@@ -252,8 +265,16 @@ class _Judge:
             for path, nic in zip(paths, wrong, strict=True)
         ):
             return  # unreadable, and said so
+        names = ", ".join(str(nic.interface) for nic in wrong)
+        text = f"attachment {attachment.key} names {names}, which it does not hold"
+        node = keys.node(attachment.key.node)
+        if self._runs(attachment.key.node, attachment.boot_id) and not all(self._moved_on(nic) for nic in wrong):
+            text += ", and its guest may run: detach it"
+            yield self._finding(Wrong.ORPHANED, key, text, None, *paths, node)
+            return
         draft = Draft()
         draft.guard(key, attachment.revision)
+        draft.guard(node, self._revision(node))
         for path in paths:
             draft.guard(path, self._revision(path))
         left = tuple(nic for nic in attachment.nics if nic not in wrong)
@@ -261,9 +282,7 @@ class _Judge:
             draft.put(key, wire.ATTACHMENT.dumps(replace(attachment, nics=left)))
         else:
             draft.delete(key)
-        names = ", ".join(str(nic.interface) for nic in wrong)
-        text = f"attachment {attachment.key} names {names}, which it does not hold"
-        yield self._finding(Wrong.ORPHANED, key, text, draft, *paths)
+        yield self._finding(Wrong.ORPHANED, key, text, draft, *paths, node)
 
     def _judge_holders(self, interface: Interface) -> Iterator[Finding]:
         path = keys.interface(interface.key)
@@ -272,19 +291,39 @@ class _Judge:
             draft = Draft()
             draft.guard(path, interface.meta.revision)
             status = interface.status
-            records = [holders.attachment_of(holder) for holder in lost]
+            records = [keys.attachment(holders.attachment_of(holder)) for holder in lost]
+            records += [keys.node(holder.node) for holder in lost]
             for key in records:
-                draft.guard(keys.attachment(key), self._revision(keys.attachment(key)))
-                status = holders.end(status, key)
+                draft.guard(key, self._revision(key))
+            for holder in lost:
+                status = holders.end(status, holders.attachment_of(holder))
             draft.put(path, wire.INTERFACE.stored.dumps(replace(interface, status=status)))
             text = f"Interface {interface.key} is held by {lost[0]}, of which there is no attachment"
-            yield self._finding(Wrong.ORPHANED, path, text, draft, *(keys.attachment(key) for key in records))
+            running = next((holder for holder in lost if self._runs(holder.node, holder.boot_id)), None)
+            if running is not None:
+                text = (
+                    f"Interface {interface.key} is held by {running}, of which there is no attachment, and its guest "
+                    f"may run: restart the agent of node {running.node}, whose journal puts the attachment back, or "
+                    "detach it there"
+                )
+            yield self._finding(Wrong.ORPHANED, path, text, draft if running is None else None, *records)
         elif interface.status.ephemeral and not interface.status.holders:
+            if (interface.key, interface.meta.uid) in self._running:
+                return  # found from there
             draft = Draft()
             with self._view.reading() as snapshot:
                 draft_removal(snapshot, draft, interface, REASON, self._now, self._random)
             text = f"Interface {interface.key} was to end with its container, and nothing holds it"
             yield self._finding(Wrong.LEAKED, path, text, draft)
+
+    def _runs(self, node: str, boot_id: str) -> bool:
+        """Whether this boot of the node is heard of. A record that cannot be read may say so."""
+        return self._boots.get(node) == boot_id if node in self._boots else keys.node(node) in self._revisions
+
+    def _moved_on(self, nic: Nic) -> bool:
+        """Whether somebody took the Interface later: then its addresses are theirs."""
+        found = self._interfaces.get(nic.interface)
+        return found is not None and found.meta.uid == nic.uid and found.status.epoch > nic.epoch
 
     def _holds(self, interface: InterfaceKey, uid: str, attachment: AttachmentKey) -> bool:
         found = self._interfaces.get(interface)
@@ -364,3 +403,10 @@ class _Judge:
     def _finding(self, wrong: Wrong, key: str, text: str, draft: Draft | None, *others: str) -> Finding:
         evidence = tuple(f"{each}@{self._revision(each)}" for each in (key, *others))
         return Finding(wrong, key, text, evidence, draft.finish() if draft else None)
+
+
+def _uses(nic: Nic, key: str) -> bool:
+    """Whether this NIC was given what an address or MAC key stands for."""
+    if key.startswith(keys.ADDRESSES):
+        return keys.split(key, keys.ADDRESSES)[1] in {str(address.ip) for address in nic.addresses}
+    return nic.mac == keys.split(key, keys.MACS)[1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from homeport_api import wire
 from homeport_api.addresses import IpAddress, L2Domain
-from homeport_api.attachment import Attachment, Nic
+from homeport_api.attachment import Attachment, AttachmentKey, Nic, Source
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
 from homeport_api.owner import Owner
@@ -63,6 +63,21 @@ def plan_end(
     else:
         draft.delete(key)
     return EndStep(draft.finish(), ended, more=len(mine) > len(now_ending))
+
+
+def find_unrecorded(snapshot: Snapshot, key: AttachmentKey, epochs: Mapping[InterfaceKey, int]) -> Attachment | None:
+    """An attachment whose record was lost, as the Interfaces say that it still holds up to these epochs; None where
+    they do not."""
+    nics: list[Nic] = []
+    boot_id = ""
+    for each, epoch in epochs.items():
+        interface = snapshot.interface(each)
+        holder = holders.find_holder(interface.status, key) if interface is not None else None
+        if interface is None or holder is None or interface.status.epoch > epoch:
+            continue
+        boot_id = holder.boot_id
+        nics.append(Nic(each, interface.meta.uid, interface.status.epoch, interface.spec.network, holder.ifname))
+    return Attachment(key, Source.CNI, boot_id, tuple(nics)) if nics else None
 
 
 def _end_nic(

@@ -9,15 +9,17 @@ younger than the snapshot), something older (another epoch, another holder), or 
     another object under the Interface's name, unheld       it gives way: what runs is younger than what was saved
     the address or MAC belongs to an unheld Interface       it loses it, with a journal entry
     any of these, held elsewhere                            a conflict: nothing is taken from what runs elsewhere
+
+Without a restore the store is right in all of this, and only a record that was lost is put back (`plan_put_back`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from homeport_api import wire
 from homeport_api.addresses import IpInterface, L2Domain
 from homeport_api.attachment import Attachment, Nic
 from homeport_api.errors import HomeportError
-from homeport_api.interface import Interface, InterfaceSpec
+from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
 from homeport_api.owner import Owner, OwnerKind
@@ -44,6 +46,8 @@ class _Replay:
     now: float
     random: Randomness
     draft: Draft
+    losers: dict[InterfaceKey, Interface] = field(default_factory=dict)
+    """What each Interface that loses something has left: it may lose more, and one write says all of it."""
 
 
 def plan_replay(
@@ -62,6 +66,35 @@ def plan_replay(
     _put_interface(replay, interface, addresses)
     _put_attachment(replay)
     return None if replay.draft.empty else replay.draft.finish()
+
+
+def plan_put_back(snapshot: Snapshot, attachment: Attachment) -> Transaction | None:
+    """Puts a living attachment's record back, or the NICs that it lost, where the Interface still has this attachment
+    as its holder, in the same boot and epoch; None when there is no such NIC."""
+    stored = snapshot.attachment(attachment.key)
+    if stored is not None and stored.boot_id != attachment.boot_id:
+        return None
+    present = stored.nics if stored else ()
+    draft = Draft()
+    lost: list[Nic] = []
+    for nic in attachment.nics:
+        interface = snapshot.interface(nic.interface)
+        if nic in present or interface is None or not _holds(interface, nic, attachment):
+            continue
+        draft.guard(keys.interface(nic.interface), interface.meta.revision)
+        lost.append(nic)
+    if not lost:
+        return None
+    path = keys.attachment(attachment.key)
+    draft.guard(path, stored.revision if stored else 0)
+    draft.put(path, wire.ATTACHMENT.dumps(replace(attachment, nics=(*present, *lost))))
+    return draft.finish()
+
+
+def _holds(interface: Interface, nic: Nic, attachment: Attachment) -> bool:
+    holder = holders.find_holder(interface.status, attachment.key)
+    same = (interface.meta.uid, interface.status.epoch) == (nic.uid, nic.epoch)
+    return same and holder is not None and holder.boot_id == attachment.boot_id
 
 
 def _interface(replay: _Replay) -> Interface | None:
@@ -91,8 +124,8 @@ def _claim_address(replay: _Replay, address: IpInterface) -> bool:
 
 
 def _dispossess_address(replay: _Replay, domain: L2Domain, address: IpInterface, claim: Claim) -> None:
-    other = replay.snapshot.interface(claim.owner.interface)
-    if other is None or other.meta.uid != claim.owner.uid or other.key == replay.nic.interface:
+    other = _loser(replay, claim)
+    if other is None:
         return
     _require_unheld(replay, other, f"address {address.ip} in {domain}")
     network = replay.snapshot.network(other.spec.network)
@@ -101,8 +134,20 @@ def _dispossess_address(replay: _Replay, domain: L2Domain, address: IpInterface,
     after = draft_surrender(
         replay.snapshot, replay.draft, other, network, (address.ip,), REASON, replay.now, replay.random
     )
-    replay.draft.guard(keys.interface(other.key), other.meta.revision)
-    replay.draft.put(keys.interface(other.key), wire.INTERFACE.stored.dumps(after))
+    _put_loser(replay, after)
+
+
+def _loser(replay: _Replay, claim: Claim) -> Interface | None:
+    """The living Interface that what is claimed belongs to, when it is not this NIC's own."""
+    key = claim.owner.interface
+    other = replay.losers.get(key) or replay.snapshot.interface(key)
+    return None if other is None or other.meta.uid != claim.owner.uid or key == replay.nic.interface else other
+
+
+def _put_loser(replay: _Replay, after: Interface) -> None:
+    replay.losers[after.key] = after
+    replay.draft.guard(keys.interface(after.key), after.meta.revision)
+    replay.draft.put(keys.interface(after.key), wire.INTERFACE.stored.dumps(after))
 
 
 def _claim_mac(replay: _Replay) -> None:
@@ -113,12 +158,10 @@ def _claim_mac(replay: _Replay) -> None:
     if claim is not None and claim.by(nic.interface, nic.uid):
         return
     if claim is not None:
-        other = replay.snapshot.interface(claim.owner.interface)
-        if other is not None and other.meta.uid == claim.owner.uid and other.key != nic.interface:
+        other = _loser(replay, claim)
+        if other is not None:
             _require_unheld(replay, other, f"MAC {nic.mac}")
-            after = draft_mac_surrender(replay.snapshot, replay.draft, other, network)
-            replay.draft.guard(keys.interface(other.key), other.meta.revision)
-            replay.draft.put(keys.interface(other.key), wire.INTERFACE.stored.dumps(after))
+            _put_loser(replay, draft_mac_surrender(replay.snapshot, replay.draft, other, network))
     replay.draft.guard(key, claim.revision if claim else 0)
     replay.draft.put(key, wire.OWNER.dumps(_owner(nic)))
 

@@ -139,12 +139,12 @@ class EtcdStore:
         answer = self._read(lambda member: member.range, request)
         return _record(answer.kvs[0]) if answer.kvs else None
 
-    def list(self, prefix: str) -> Listing:
+    def list(self, prefix: str, without: str = "", limit: int = 0) -> Listing:
         """Large prefixes are read in pages, all at the first page's revision; begins anew in the rare case that this
         revision is compacted meanwhile."""
         while True:
             try:
-                revision, pairs = self._pages(prefix)
+                revision, pairs = self._pages(prefix, without=without, limit=limit)
             except Conflict:
                 continue
             return Listing(revision, tuple(_record(pair) for pair in pairs))
@@ -167,11 +167,13 @@ class EtcdStore:
             ) from error
         return TxnResult(answer.succeeded, answer.header.revision)
 
-    def watch(self, prefix: str, after_revision: int, known: Iterable[str] | None = None) -> EtcdWatch:
+    def watch(
+        self, prefix: str, after_revision: int, known: Iterable[str] | None = None, without: str = ""
+    ) -> EtcdWatch:
         if known is None and after_revision > 0:
-            _, pairs = self._pages(prefix, after_revision, keys_only=True)
+            _, pairs = self._pages(prefix, after_revision, keys_only=True, without=without)
             known = (_text(pair.key) for pair in pairs)
-        watch = EtcdWatch(prefix, after_revision, known or (), self._stream, self.list)
+        watch = EtcdWatch(prefix, after_revision, known or (), self._stream, self.list, without)
         with self._lock:
             self._check_open()
             self._watches = {watch, *(old for old in self._watches if not old.closed)}
@@ -202,18 +204,24 @@ class EtcdStore:
         for member in self._members.all:
             member.channel.close()
 
-    def _pages(self, prefix: str, revision: int = 0, keys_only: bool = False) -> tuple[int, Sequence[Any]]:
+    def _pages(
+        self, prefix: str, revision: int = 0, keys_only: bool = False, without: str = "", limit: int = 0
+    ) -> tuple[int, Sequence[Any]]:
         """The key-value pairs under the prefix as of `revision` (0: now), and the revision they were read at."""
-        start, end = _range(prefix)
-        pairs: Sequence[Any] = []
-        while True:
-            request = etcdrpc.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision, keys_only=keys_only)
-            answer = self._read(lambda member: member.range, request)
-            revision = revision or answer.header.revision
-            pairs = [*pairs, *answer.kvs]
-            if not answer.more:
-                return revision, pairs
-            start = pairs[-1].key + b"\0"
+        pairs: list[Any] = []
+        for start, end in _ranges(prefix, without):
+            more = True
+            while more and (not limit or len(pairs) < limit):
+                page = min(PAGE, limit - len(pairs)) if limit else PAGE
+                request = etcdrpc.RangeRequest(
+                    key=start, range_end=end, limit=page, revision=revision, keys_only=keys_only
+                )
+                answer = self._read(lambda member: member.range, request)
+                revision = revision or answer.header.revision
+                pairs.extend(answer.kvs)
+                more = answer.more
+                start = pairs[-1].key + b"\0" if more else start
+        return revision, pairs
 
     def _revoke(self, lease_id: int) -> None:
         self._write(lambda member: member.revoke, etcdrpc.LeaseRevokeRequest(ID=lease_id))
@@ -343,6 +351,15 @@ def _range(prefix: str) -> tuple[bytes, bytes]:
     """Key and range_end of all keys with the prefix. The last byte of UTF-8 is never 0xff, so one more is enough."""
     start = _bytes(prefix)
     return (start, start[:-1] + bytes([start[-1] + 1])) if start else (b"\0", b"\0")
+
+
+def _ranges(prefix: str, without: str) -> list[tuple[bytes, bytes]]:
+    """What is before and after that which is left out; the one range of the prefix where it lies elsewhere."""
+    start, end = _range(prefix)
+    if not without or not without.startswith(prefix):
+        return [(start, end)]
+    first, last = _range(without)
+    return [(low, high) for low, high in ((start, first), (last, end)) if low != high]
 
 
 def _record(pair: Any) -> Record:

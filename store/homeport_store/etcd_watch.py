@@ -53,9 +53,11 @@ class EtcdWatch:
         after_revision: int,
         known: Iterable[str],
         open_stream: Callable[[str, int], Stream],
-        list_prefix: Callable[[str], Listing],
+        list_prefix: Callable[[str, str], Listing],
+        without: str = "",
     ) -> None:
         self._prefix = prefix
+        self._without = without
         self._last = after_revision
         self._keys = set(known)
         self._cluster = 0
@@ -132,20 +134,25 @@ class EtcdWatch:
                 log.info("watch open prefix=%s revision=%d", self._prefix, self._last)
                 self._stale_since = None
             if heard.changes:
-                self._deliver(tuple(change for change in heard.changes if change.mod_revision > self._last))
+                self._deliver(tuple(change for change in heard.changes if self._wants(change)))
+                self._last = max(self._last, heard.changes[-1].mod_revision)
             elif not heard.created:
                 self._last = max(self._last, heard.revision)
         return False
+
+    def _wants(self, change: Change) -> bool:
+        left_out = self._without and change.key.startswith(self._without)
+        return change.mod_revision > self._last and not left_out
 
     def _replaced(self, heard: Heard) -> bool:
         """Whether this is not the store that was watched before, or an older copy of it."""
         if heard.created and heard.revision < self._last:
             # A member that is only behind the others will catch up; a list is never behind.
-            return self._list_prefix(self._prefix).revision < self._last
+            return self._list_prefix(self._prefix, self._without).revision < self._last
         return self._cluster not in (0, heard.cluster)
 
     def _resync(self) -> None:
-        listing = self._list_prefix(self._prefix)
+        listing = self._list_prefix(self._prefix, self._without)
         found = sorted(listing.records, key=lambda record: record.mod_revision)
         batch = [Change(r.key, r.value, r.create_revision, r.mod_revision, resync=True) for r in found]
         vanished = self._keys - {record.key for record in found}

@@ -26,8 +26,9 @@ MAX_TXN_OPS = 128
 class MemoryWatch:
     """Made by `MemoryStore.watch`. Never stale: what it watches is in the same process."""
 
-    def __init__(self, store: "MemoryStore", prefix: str) -> None:
+    def __init__(self, store: "MemoryStore", prefix: str, without: str) -> None:
         self.prefix = prefix
+        self._without = without
         self._store = store
         self._batches: queue.SimpleQueue[tuple[Change, ...] | None] = queue.SimpleQueue()
 
@@ -37,7 +38,7 @@ class MemoryWatch:
 
     def deliver(self, changes: Iterable[Change]) -> None:
         """Called under the store's lock, once for each revision."""
-        if mine := tuple(change for change in changes if change.key.startswith(self.prefix)):
+        if mine := tuple(change for change in changes if _is_under(change.key, self.prefix, self._without)):
             self._batches.put(mine)
 
     def __iter__(self) -> Iterator[tuple[Change, ...]]:
@@ -108,9 +109,9 @@ class MemoryStore:
             _check_key(key)
             return self._records.get(key)
 
-    def list(self, prefix: str) -> Listing:
+    def list(self, prefix: str, without: str = "", limit: int = 0) -> Listing:
         with self._open():
-            return Listing(self._revision, tuple(self._under(prefix)))
+            return Listing(self._revision, tuple(itertools.islice(self._under(prefix, without), limit or None)))
 
     def put_if(self, key: str, value: bytes, revision: int, lease: int = 0) -> int | None:
         result = self.txn((Unchanged(key, revision),), (Put(key, value, lease),))
@@ -127,9 +128,11 @@ class MemoryStore:
             self._apply(writes)
             return TxnResult(True, self._revision)
 
-    def watch(self, prefix: str, after_revision: int, known: Iterable[str] | None = None) -> MemoryWatch:
+    def watch(
+        self, prefix: str, after_revision: int, known: Iterable[str] | None = None, without: str = ""
+    ) -> MemoryWatch:
         with self._open():
-            watch = MemoryWatch(self, prefix)
+            watch = MemoryWatch(self, prefix, without)
             if after_revision < self._compacted:
                 if known is None and after_revision > 0:
                     raise Conflict(
@@ -188,10 +191,12 @@ class MemoryStore:
             raise Unavailable("the store is closed")
         return self._lock
 
-    def _under(self, prefix: str) -> Iterator[Record]:
+    def _under(self, prefix: str, without: str = "") -> Iterator[Record]:
         for at in range(bisect_left(self._keys, prefix), len(self._keys)):
             if not self._keys[at].startswith(prefix):
                 return
+            if not _is_under(self._keys[at], prefix, without):
+                continue
             yield self._records[self._keys[at]]
 
     def _holds(self, precondition: Unchanged | PrefixEmpty) -> bool:
@@ -278,3 +283,7 @@ class MemoryStore:
 def _check_key(key: str) -> None:
     if not key:
         raise Invalid("the empty key cannot be stored")
+
+
+def _is_under(key: str, prefix: str, without: str) -> bool:
+    return key.startswith(prefix) and not (without and key.startswith(without))

@@ -104,8 +104,9 @@ class Lease(Protocol):
 
 class Store(Protocol):
     def get(self, key: str) -> Record | None: ...
-    def list(self, prefix: str) -> Listing:
-        """All of it at one revision, however long it takes to read."""
+    def list(self, prefix: str, without: str = "", limit: int = 0) -> Listing:
+        """All of it at one revision, however long it takes to read; but for what is under the prefix `without`, and
+        only the first `limit` records by key (0: all)."""
         ...
 
     def put_if(self, key: str, value: bytes, revision: int, lease: int = 0) -> int | None:
@@ -119,8 +120,8 @@ class Store(Protocol):
         lease is gone."""
         ...
 
-    def watch(self, prefix: str, after_revision: int, known: Iterable[str] | None = None) -> Watch:
-        """Every change under the prefix with a revision greater than `after_revision`.
+    def watch(self, prefix: str, after_revision: int, known: Iterable[str] | None = None, without: str = "") -> Watch:
+        """Every change under the prefix with a revision greater than `after_revision`, but for those `without`.
 
         `known` are the keys that existed then: those of the listing the reader starts from. Without it the watch asks
         the store, and raises Conflict when that revision is compacted already (list again, and watch from there)."""

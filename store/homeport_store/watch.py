@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from homeport_api.errors import HomeportError
-from homeport_store.protocol import Change, Listing, Store, Watch
+from homeport_store.protocol import Change, Store, Watch
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _GOOD_WHILE = 10.0
@@ -25,10 +25,12 @@ Apply = Callable[[tuple[Change, ...]], object]
 
 
 class Follower:
-    """Made by `follow`. `synced` is set once the first full list was applied, and stays set over outages."""
+    """Made by `follow`. What is under the prefix `without` is left out. `synced` is set once the first full list was
+    applied, and stays set over outages."""
 
-    def __init__(self, store: Store, prefix: str, apply: Apply) -> None:
+    def __init__(self, store: Store, prefix: str, apply: Apply, without: str = "") -> None:
         self.prefix = prefix
+        self._without = without
         self.synced = threading.Event()
         self._store = store
         self._apply = apply
@@ -67,7 +69,8 @@ class Follower:
         while not self._closed.is_set():
             began = time.monotonic()
             try:
-                self._follow(self._sync())
+                self._sync()
+                self._follow()
                 return
             except HomeportError as error:
                 log.warning("not following prefix=%s revision=%d: %s", self.prefix, self._revision, error)
@@ -80,9 +83,9 @@ class Follower:
             self._closed.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _sync(self) -> Listing:
+    def _sync(self) -> None:
         """Applies a fresh list, with deletions of what an earlier one had and this one has not."""
-        listing = self._store.list(self.prefix)
+        listing = self._store.list(self.prefix, self._without)
         records = sorted(listing.records, key=lambda record: record.mod_revision)
         batch = [Change(r.key, r.value, r.create_revision, r.mod_revision, resync=True) for r in records]
         vanished = self._known - {record.key for record in records}
@@ -91,12 +94,10 @@ class Follower:
         self._revision = listing.revision
         self._unsynced_since = None
         self.synced.set()
-        return listing
 
-    def _follow(self, listing: Listing) -> None:
-        """Returns when the follower or the store is closed."""
-        known = [record.key for record in listing.records]
-        self._watch = watch = self._store.watch(self.prefix, listing.revision, known)
+    def _follow(self) -> None:
+        """Returns when the follower or the store is closed. Nothing of the list is held meanwhile but its keys."""
+        self._watch = watch = self._store.watch(self.prefix, self._revision, self._known, self._without)
         try:
             if self._closed.is_set():  # between the two lines above
                 return
@@ -115,8 +116,8 @@ class Follower:
         self._revision = max(change.mod_revision for change in batch)
 
 
-def follow(store: Store, prefix: str, apply: Apply) -> Follower:
+def follow(store: Store, prefix: str, apply: Apply, without: str = "") -> Follower:
     """Starts at once, and waits for a store that is away."""
-    follower = Follower(store, prefix, apply)
+    follower = Follower(store, prefix, apply, without)
     follower.start()
     return follower

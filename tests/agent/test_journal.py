@@ -1,7 +1,10 @@
 """The node's own memory: what survives a crash, a torn line, a full disk."""
 
 import os
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,31 @@ def test_settling_the_unknown_writes_nothing(tmp_path: Path) -> None:
     before = lines(tmp_path)
     journal.settled(attachment("never").key)
     assert lines(tmp_path) == before
+
+
+@contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """As on a full disk, a write takes what fits, and the next one is refused."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_rewrite_without_room_for_its_last_line_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for container in ("a", "b"):
+        journal.attached(attachment(container), 1)
+    path = tmp_path / "attachments.jsonl"
+    before = path.read_bytes()
+    with no_file_over(len(before) - 10), pytest.raises(JournalUnwritable, match="No space left"):
+        Journal(tmp_path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    Journal(tmp_path).attached(attachment("c"), 1)
+    assert [entry.attachment.key.container_id for entry in Journal(tmp_path).live()] == ["a", "b", "c"]
 
 
 def test_only_root_may_read_it(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_without_vlan_filtering_one_untagged_network_works_on_an_uplink() -> Non
 def test_existing_bridge_takes_ports_in_the_host_namespace() -> None:
     assert place(PLAIN, [PLAIN], BRIDGE, filtering=True).port == PortVlans(vlan(1))
     assert place(BLUE, [BLUE], BRIDGE, filtering=True).place is Place.HOST
+    one = network("one", vlan_id=1)
+    assert place(one, [one], replace(BRIDGE, default_pvid=0), filtering=True).port == PortVlans(vlan(1))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,15 @@ def test_existing_bridge_takes_ports_in_the_host_namespace() -> None:
         ),
         pytest.param(
             PLAIN, replace(BRIDGE, default_pvid=0), True, UplinkUnusable, "no default PVID", id="bridge without pvid"
+        ),
+        pytest.param(
+            network("one", vlan_id=1), BRIDGE, True, UplinkUnusable, "untagged network of bridge bond0", id="pvid"
+        ),
+        pytest.param(
+            TRUNK, replace(BRIDGE, default_pvid=201), True, UplinkUnusable, "VLAN 201 is", id="pvid in trunk"
+        ),
+        pytest.param(
+            TRUNK, replace(BRIDGE, default_pvid=10), True, UplinkUnusable, "VLAN 10 is", id="pvid as native"
         ),
         pytest.param(
             replace(BLUE, spec=replace(BLUE.spec, mtu=9000)), NIC, True, MtuTooLarge, "9000 is over the 1500", id="mtu"

@@ -1,10 +1,16 @@
 """A store restored from before: detected, told what runs, and not believed blindly."""
 
 import json
+import random
 import time
 
+from homeport_ipam import fsck
 from homeport_netns_fixtures.plugin import WorldBuilder
 from homeport_netns_fixtures.topology import Node, NodeSpec
+from homeport_store import keys
+from homeport_store.protocol import Delete
+
+from .lab import Lab
 
 LAB = """
 apiVersion: homeport.dev/v1
@@ -86,3 +92,24 @@ def test_a_restore_while_the_agent_was_down_is_noticed_at_its_start(topology: Wo
     node.agent.start()
     node.agent.wait_ready()
     wait_until(lambda: interfaces(node) == {"young-eth0": (address, "Active")})
+
+
+def test_an_attachment_that_the_store_lost_is_put_back_by_a_restart_and_never_costs_a_pod_its_address(lab: Lab) -> None:
+    pod = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": "pod"}
+    guest, peer = lab.guest("pod"), lab.guest("peer")
+    lab.added("c1", guest, cni_args=pod)
+    address = lab.added("c2", peer, vm="peer")[0].split("/")[0]
+    (record,) = (r for r in lab.store.list(keys.ATTACHMENTS).records if "/c1/" in r.key)
+    for ending in ("restart", "DEL"):
+        lab.store.txn((), [Delete(record.key)])
+        for _ in range(2):
+            found = fsck.judge(lab.store.list(keys.PREFIX), time.time(), random.Random(0))
+            assert [(each.repair, "may run" in each.explanation) for each in found] == [(None, True)]
+        if ending == "restart":
+            lab.restart()
+            wait_until(lambda: lab.attachments() == {"c1", "c2"})
+            lab.require_clean(ports=2)
+            guest.wait_ping(address)
+    assert lab.delete("c1").exit_code == 0
+    wait_until(lambda: lab.interface("pod-eth0", "shop") is None)
+    lab.require_clean(ports=1)

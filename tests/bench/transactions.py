@@ -241,7 +241,7 @@ def _slice(connections: Sequence[Connection], network: str, rest: float) -> floa
 def _node(number: int, endpoints: tuple[str, ...], view: View, orders: Connection) -> None:
     """One node's allocator: (network, rest) in, its rate out."""
     store = EtcdStore(endpoints)
-    follower = Follower(store, keys.PREFIX, view.feed)
+    follower = Follower(store, keys.PREFIX, view.feed, without=keys.JOURNAL)
     follower.start()
     follower.synced.wait(120)
     randomness = random.Random(os.getpid())

@@ -13,7 +13,7 @@ from homeport_api.attachment import Attachment, AttachRequest, Source
 from homeport_api.errors import AlreadyExists, Exhausted, Held, InUse, Invalid, NotFound, Unavailable
 from homeport_api.interface import Phase
 from homeport_ipam.allocator import Allocator
-from homeport_ipam.journal import RELEASE, Release
+from homeport_ipam.journal import RELEASE, Release, entry_key
 from homeport_ipam.view import View
 from homeport_store import keys
 from homeport_store.memory import MemoryStore
@@ -36,6 +36,7 @@ class Counting(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.listed = Listing(0, ())
         self.lose_next = False
         self.delay_next = False
         self.delayed: tuple[Sequence[Unchanged | PrefixEmpty], Sequence[Put | Delete]] | None = None
@@ -45,9 +46,10 @@ class Counting(MemoryStore):
         self.asked.append("get")
         return super().get(key)
 
-    def list(self, prefix: str) -> Listing:
+    def list(self, prefix: str, without: str = "", limit: int = 0) -> Listing:
         self.asked.append("list")
-        return super().list(prefix)
+        self.listed = super().list(prefix, without, limit)
+        return self.listed
 
     def txn(self, preconditions: Sequence[Unchanged | PrefixEmpty], writes: Sequence[Put | Delete]) -> TxnResult:
         self.asked.append("txn")
@@ -242,6 +244,20 @@ class TestRelease:
         assert world.allocator.trim_journal(START + 1000) == 1
         assert [entry.reason for entry in journal(world)] == ["DEL 1", "DEL 2"]
 
+    def test_a_long_journal_is_trimmed_a_transaction_at_a_time(self) -> None:
+        world = World(store=Counting())
+        assert isinstance(world.store, Counting)
+        for at in range(1000):
+            world.store.txn((), [Put(entry_key(START + at, random.Random(at)), b"")])
+        foreign = {keys.JOURNAL + "!", keys.JOURNAL + "later"}
+        world.store.txn((), [Put(key, b"") for key in foreign])
+        world.store.asked.clear()
+        assert world.allocator.trim_journal(START + 900) == 900
+        assert len(world.store.listed.records) <= 128
+        assert world.store.asked.count("txn") <= 9
+        assert len(world.below(keys.JOURNAL)) == 102
+        assert foreign < set(world.below(keys.JOURNAL))
+
 
 class TestReclaim:
     """reclaimAfter is 60 s."""
@@ -280,6 +296,21 @@ class TestReclaim:
         world.allocator.orphan("shop", "web")
         world.store.put_if(keys.INTERFACES + "a/newer", b'{"schema": 1, "kind": "from the future"}', 0)
         assert world.allocator.reclaim(START + 60) == (WEB,)
+
+    @pytest.mark.parametrize("kind", ["Network", "owner"])
+    def test_what_one_refers_to_and_cannot_be_read_keeps_no_other(self, kind: str) -> None:
+        world = World((network("blue", "10.0.0.0/24"), network("amber", "10.1.0.0/24", vlan=200)))
+        for name, net in (("bad", "amber"), ("web", "blue")):
+            request = call(nic(name, net=net), container=name)
+            (one,) = world.allocator.attach(request)
+            world.allocator.end(request.key, "DEL")
+            world.allocator.orphan("shop", name)
+            if name == "bad":
+                owner = keys.address(L2Domain("bond0:200"), one.nic.addresses[0].ip)
+        world.store.txn((), [Put(keys.network("amber") if kind == "Network" else owner, b'{"schema": 99}')])
+        world.sync()
+        assert world.allocator.reclaim(START + 60) == (WEB,)
+        assert world.interface("bad-eth0").status.addresses
 
     def test_never_while_held(self, world: World) -> None:
         world.allocator.attach(call(container="c2"))

@@ -116,6 +116,22 @@ def holder_without_attachment(world: World) -> str:
     return keys.interface(WEB)
 
 
+def attachment_lost(world: World) -> None:
+    drop(world, keys.attachment(POD.key))
+
+
+def interface_lost(world: World) -> None:
+    drop(world, keys.interface(written("pod-eth0").key))
+
+
+def holder_lost(world: World) -> None:
+    rewrite(world, "pod-eth0", lambda one: replace(one, status=replace(one.status, holders=())))
+
+
+def addresses_lost(world: World) -> None:
+    rewrite(world, "pod-eth0", lambda one: replace(one, status=replace(one.status, addresses=(), mac=None)))
+
+
 def address_listed_twice(world: World) -> str:
     world.allocator.attach(IDLE)
     world.allocator.end(IDLE.key, "DEL")
@@ -220,6 +236,72 @@ def test_what_a_human_has_to_decide(world: World, damage: Callable[[World], None
     before = world.store.list(keys.PREFIX)
     assert not repair(world.store, finding, REST)
     assert world.store.list(keys.PREFIX) == before
+
+
+def repair_all(world: World) -> list[str]:
+    """As often as there is something to repair; what is left."""
+    while any(repair(world.store, finding, REST) for finding in world.findings()):
+        pass
+    return [finding.explanation for finding in world.findings()]
+
+
+@pytest.mark.parametrize("damage", [attachment_lost, interface_lost, holder_lost, addresses_lost])
+def test_a_guest_that_may_run_keeps_its_address_whatever_was_lost(
+    world: World, damage: Callable[[World], None]
+) -> None:
+    world.heartbeat("n1", "b1")
+    (given,) = world.allocator.attach(POD)
+    damage(world)
+    before = set(world.below(keys.ADDRESSES)), set(world.below(keys.MACS))
+    left = repair_all(world)
+    assert left
+    assert all("detach" in text for text in left)
+    assert (set(world.below(keys.ADDRESSES)), set(world.below(keys.MACS))) == before
+    world.sync()
+    world.allocator.end(POD.key, "DEL", {given.interface.key: given.nic.epoch})
+    assert repair_all(world) == []
+    assert given.nic.addresses[0].ip not in world.owners()
+
+
+@pytest.mark.parametrize("node", [b'{"schema":99}', None], ids=["unreadable", "another boot"])
+def test_a_holder_is_lost_when_its_node_is_known_to_have_restarted(world: World, node: bytes | None) -> None:
+    world.heartbeat("n1", "b2")
+    if node is not None:
+        put(world, keys.node("n1"), node)
+    world.allocator.attach(POD)
+    attachment_lost(world)
+    (finding,) = [found for found in world.findings() if found.key == keys.interface(written("pod-eth0").key)]
+    assert (finding.repair is None) == (node is not None)
+
+
+def test_a_lost_attachment_is_put_back_while_it_holds_its_interface(world: World) -> None:
+    attachment = world.attachment(call())
+    assert attachment is not None
+    holder_without_attachment(world)
+    assert world.another().put_back(attachment)
+    assert world.findings() == ()
+    assert not world.another().put_back(attachment), "a repeat"
+    world.sync()
+    world.allocator.end(call().key, "DEL")
+    assert not world.another().put_back(attachment), "it ended"
+    world.allocator.attach(call(container="c2"))
+    before = world.store.list(keys.PREFIX)
+    assert not world.another(blind=True).put_back(attachment), "somebody else has the Interface"
+    assert world.store.list(keys.PREFIX) == before
+
+
+def test_a_nic_that_its_attachment_lost_is_put_back_beside_the_others(world: World) -> None:
+    both = call(nic("two", "eth0"), nic("two", "eth1"), container="c2")
+    world.allocator.attach(both)
+    attachment = world.attachment(both)
+    assert attachment is not None
+    part = replace(attachment, nics=attachment.nics[1:])
+    put(world, keys.attachment(both.key), wire.ATTACHMENT.dumps(part))
+    assert world.another().put_back(attachment)
+    found = world.attachment(both)
+    assert found is not None
+    assert set(found.nics) == set(attachment.nics)
+    assert world.findings() == ()
 
 
 def test_everything_at_once(world: World) -> None:

@@ -98,6 +98,25 @@ def test_an_address_that_moved_on_since_is_taken_from_the_unheld_interface_that_
     assert made.findings() == ()
 
 
+def test_one_interface_that_loses_both_addresses_and_its_mac_loses_all_of_them() -> None:
+    made = World((network("blue", "10.0.0.0/29", "2001:db8::/120"),))
+    allocator = made.allocator
+    old = call(nic("old"), container="c1")
+    (given,) = allocator.attach(old)
+    allocator.end(old.key, "DEL")
+    before = saved(made.store)
+    allocator.delete_interface(given.interface.key, "test")
+    new = call(nic("new", ips=given.nic.addresses, mac=given.nic.mac), container="c2")
+    allocator.attach(new)
+    attachment = living(made, new.key)
+    restore(made.store, before)
+    assert made.another().replay(attachment) == ()
+    assert len(given.nic.addresses) == 2
+    status = made.objects.interfaces.get(given.interface.key).status
+    assert (status.addresses, status.mac) == ((), None)
+    assert made.findings() == ()
+
+
 def test_what_is_held_elsewhere_is_a_contradiction_and_stays() -> None:
     made = world()
     allocator = made.allocator
@@ -157,3 +176,15 @@ def test_an_object_of_the_same_name_from_before_gives_way(held: bool) -> None:
     restore(made.store, before)
     assert made.another().replay(attachment) == ()
     assert made.objects.interfaces.get(WEB).meta.uid == attachment.nics[0].uid
+
+
+def test_a_record_that_cannot_be_read_keeps_no_other_nic_from_its_replay() -> None:
+    made = world()
+    before = saved(made.store)
+    request = call(nic("web", "eth0"), nic("web", "eth1", net="green"))
+    made.allocator.attach(request)
+    attachment = living(made, request.key)
+    restore(made.store, before | {keys.interface(WEB): b'{"schema":99}'})
+    (text,) = made.another().replay(attachment)
+    assert "web-eth0" in text
+    assert [each.network for each in made.objects.attachments.get(request.key).nics] == ["green"]

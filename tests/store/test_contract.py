@@ -215,6 +215,15 @@ class TestTransactions:
         assert store.get(key) is None
 
 
+class TestLimit:
+    @pytest.mark.parametrize(("limit", "without", "names"), [(2, "", "ab"), (9, "", "abcd"), (2, "b", "ac")])
+    def test_the_first_by_key(self, store: Store, world: World, limit: int, without: str, names: str) -> None:
+        for name in "dcba":
+            put(store, world.prefix + name)
+        listing = store.list(world.prefix, without=without and world.prefix + without, limit=limit)
+        assert [record.key for record in listing.records] == [world.prefix + name for name in names]
+
+
 @pytest.fixture
 def watched(store: Store, world: World) -> Iterator[Reader]:
     """The whole prefix, from before its first key."""
@@ -256,6 +265,45 @@ class TestWatch:
             put(store, f"{world.prefix}{number % 7}", b"%d" % number)
         assert watched.wait(lambda changes: len(changes) >= 100) == other.wait(lambda changes: len(changes) >= 100)
         other.close()
+
+    def test_what_is_left_out_is_neither_listed_nor_told(self, store: Store, world: World) -> None:
+        out = world.prefix + "k/"
+        names = ("a", "k", "k/1", "k/2", "k0", "z")
+        for name in names[:4]:
+            put(store, world.prefix + name)
+        known = store.list(world.prefix, without=out)
+        assert [record.key for record in known.records] == [world.prefix + name for name in ("a", "k")]
+        assert store.list(out, without=out).records == ()
+        assert store.list(world.prefix, without="/elsewhere/") == store.list(world.prefix)
+        reader = Reader(
+            store.watch(world.prefix, known.revision, [record.key for record in known.records], without=out)
+        )
+        mixed = store.txn([], [Put(world.prefix + name, b"2") for name in names]).revision
+        put(store, out + "3")
+        put(store, world.prefix + "last")
+        changes = reader.wait_key(world.prefix + "last")
+        assert [(c.key, c.mod_revision) for c in changes[:-1]] == [
+            (world.prefix + name, mixed) for name in ("a", "k", "k0", "z")
+        ]
+        assert sum(mixed in {c.mod_revision for c in batch} for batch in reader.batches) == 1
+        reader.close()
+
+    def test_a_resync_leaves_out_what_is_left_out(self, store: Store, world: World) -> None:
+        out = world.prefix + "k/"
+        put(store, out + "1")
+        put(store, world.prefix + "gone")
+        known = store.list(world.prefix, without=out)
+        store.txn(
+            [], [Delete(world.prefix + "gone"), Delete(out + "1"), Put(out + "2", b""), Put(world.prefix + "z", b"")]
+        )
+        put(store, out + "3")
+        world.compact()
+        reader = Reader(
+            store.watch(world.prefix, known.revision, [record.key for record in known.records], without=out)
+        )
+        changes = reader.wait_key(world.prefix + "gone")
+        assert [(c.key, c.resync) for c in changes] == [(world.prefix + "z", True), (world.prefix + "gone", True)]
+        reader.close()
 
     def test_an_idle_watch_gives_signs_of_life(self, watched: Reader) -> None:
         wait_until(lambda: watched.empty_batches >= 1)

@@ -1,8 +1,10 @@
 """A follower's callback is told the store's state, whatever happens to follower, callback and store."""
 
+import gc
 import itertools
 import random
 import threading
+import tracemalloc
 
 import pytest
 
@@ -65,6 +67,29 @@ def test_an_empty_prefix_is_synced_too(store: Store, world: World) -> None:
     mirror = Mirror()
     follower = follow(store, world.prefix, mirror.apply)
     assert follower.synced.wait(30) and mirror.batches == []
+    follower.close()
+
+
+def test_what_is_left_out_is_not_held_either(store: Store, world: World) -> None:
+    """An agent follows all but the journal, which grows for as long as it runs."""
+    mirror, journal = Mirror(), world.prefix + "journal/"
+    churn(store, journal, 5, 1)
+    churn(store, world.prefix, 20, 2)
+    follower = follow(store, world.prefix, mirror.apply, without=journal)
+    assert follower.synced.wait(30)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for start in range(0, 4000, 100):
+        store.txn([], [Put(f"{journal}{number:040d}", b"") for number in range(start, start + 100)])
+    last = store.txn([], [Put(world.prefix + "last", b"")]).revision
+    wait_until(lambda: follower.revision == last)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    if not isinstance(store, MemoryStore):  # which has the records itself
+        assert held < 4000 * 20
+    left = {key: value for key, value in state_of(store, world.prefix).items() if not key.startswith(journal)}
+    assert mirror.state == left
     follower.close()
 
 
