@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from random import SystemRandom
 
 from homeport_agent import metrics
@@ -20,6 +21,7 @@ from homeport_agent.commands import Node
 from homeport_agent.conflicts import Conflicts
 from homeport_agent.doctor import Doctor
 from homeport_agent.events import Events
+from homeport_agent.flows import FlowEnder
 from homeport_agent.healer import Healer
 from homeport_agent.health import HealthServer
 from homeport_agent.heartbeat import Heartbeat
@@ -28,6 +30,7 @@ from homeport_agent.locks import KeyedLocks
 from homeport_agent.machine import read_boot_id, read_machine_id
 from homeport_agent.options import AgentOptions
 from homeport_agent.placement import Place
+from homeport_agent.policies import Policies
 from homeport_agent.readiness import Readiness
 from homeport_agent.remains import Remains
 from homeport_agent.replay import Replayer
@@ -52,6 +55,7 @@ from homeport_store.embedded import EmbeddedEtcd
 from homeport_store.objects import Objects
 from homeport_store.protocol import Change
 from homeport_store.watch import Follower
+from homeport_store.zones import ensure_zones
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +129,9 @@ class Agent:
         self._heartbeat.start()
         self._switch = Switch(options.switch_namespace, self._networks)
         self._switch.start()
+        self._flow_ender = FlowEnder(lambda place: self._switch.side(place).namespace)
+        self._policies = Policies(self._switch, self._flow_ender, lambda: self._healer.wake())
+        self._switch.on_gone(self._policies.forget)
         self._readiness = Readiness(
             self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
         )
@@ -137,11 +144,15 @@ class Agent:
             self._settler,
             self._locks,
             self._hook,
+            self._policies,
+            partial(ensure_zones, self._store),
             self._conflicts.ask,
             lambda: self._healer.wake(),
         )
         synced = self._follower.synced.is_set
-        self._healer = Healer(self._switch, self._view, self._journal, self._locks, attacher.detach_held, synced)
+        self._healer = Healer(
+            self._switch, self._view, self._journal, self._locks, attacher.detach_held, synced, self._policies
+        )
         self._events = Events(self._switch, self._kernel_changed)
         self._reporter = Reporter(options.node_name, self._store, self._switch, self._networks)
         self._sweeper = Sweeper(options.node_name, self._store, self._allocator, time.time)
@@ -155,9 +166,13 @@ class Agent:
             options.restore_wait,
             self._healer.wake,
         )
+        self._policies.start()
         self._follower.start()
         if not (registered and self._follower.synced.wait(FIRST_STATE)):
             log.warning("no state from the store yet: what runs is left as it is, and DEL works")
+        else:
+            self._policies.synced()
+            self._policies.wait_ready(FIRST_STATE)
         self._events.start()
         self._replayer.start(store_up=registered)
         self._remains.end_of_before()
@@ -222,6 +237,8 @@ class Agent:
             self._health,
             self._events,
             self._healer,
+            self._policies,
+            self._flow_ender,
             self._conflicts,
             self._replayer,
             self._sweeper,
@@ -240,6 +257,9 @@ class Agent:
     def _feed(self, changes: tuple[Change, ...]) -> None:
         """One batch of the store's news: into the view, and to whoever acts on it."""
         self._view.feed(changes)
+        self._policies.feed(changes)
+        if any(change.resync for change in changes):  # the first time, it is all there is
+            self._policies.synced()
         if not self._ready.is_set():
             return
         for change in changes:

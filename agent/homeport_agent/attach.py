@@ -10,16 +10,18 @@ may be away, the namespace gone, the links deleted by somebody else.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
+from homeport_agent.policies import Policies
 from homeport_agent.ports import Port, guest_config, moved_on, port_of
 from homeport_agent.settle import Settler
 from homeport_agent.steps import Add, Delete, Hook
 from homeport_agent.switch import Guest, Switch
+from homeport_api.addresses import L2Domain
 from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic, PortKind, Source
 from homeport_api.errors import Held, HomeportError, Unavailable
 from homeport_api.interface import InterfaceKey
@@ -33,6 +35,8 @@ from homeport_ipam.view import View
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+Zones = Callable[[Sequence[L2Domain]], Mapping[L2Domain, int]]
+"""The conntrack zones of L2 domains, allotted where they are missing. Raises Unavailable."""
 
 GAVE_UP = "attach failed"
 
@@ -57,10 +61,14 @@ class Attacher:
         settler: Settler,
         locks: KeyedLocks,
         hook: Hook,
+        policies: Policies,
+        zones: Zones,
         opened: Callable[[Sequence[Port]], None],
         stray: Callable[[], None],
         clock: Clock = time.time,
     ) -> None:
+        self._policies = policies
+        self._zones = zones
         self._allocator = allocator
         self._view = view
         self._switch = switch
@@ -169,17 +177,19 @@ class Attacher:
         self, request: AttachRequest, nics: Sequence[AttachedNic], guest: Guest, undo: ExitStack
     ) -> tuple[Port, ...]:
         ports: list[Port] = []
+        self._policies.prepare([nic.network for nic in nics], self._zones)
         running = self._switch.opened()  # an ADD repeated: whatever fails now, its guest runs on
         for nic in nics:
             if nic.nic.kind is PortKind.NONE:
                 return ()
-            port = port_of(request.key, nic.nic, nic.network, self._switch.place(nic.network))
+            port = port_of(request.key, nic.nic, nic.network, self._switch.place(nic.network), nic.interface)
             if port.name not in running:
                 undo.callback(self._quietly, self._switch.unplug, port.name)
             self._switch.wire(port, guest)
             ports.append(port)
         self._hook(Add.WIRED)
         self._switch.admit(ports)
+        self._policies.admit(ports, [nic.interface for nic in nics])
         self._hook(Add.ADMITTED)
         for index, (port, nic) in enumerate(zip(ports, nics, strict=True)):
             if guest.configure and not nic.network.external_dhcp:

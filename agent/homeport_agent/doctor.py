@@ -226,7 +226,7 @@ class Doctor:
         if network is None:
             return Step(name, State.BROKEN, f"Network {nic.network} is gone", "apply it again")
         try:
-            port = port_of(entry.attachment.key, nic, network, self._switch.place(network))
+            port = port_of(entry.attachment.key, nic, network, self._switch.place(network), None)
         except HomeportError as error:
             return Step(name, State.BROKEN, str(error), "see the Network's step")
         side = self._switch.side(port.placement.place)

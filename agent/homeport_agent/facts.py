@@ -140,6 +140,9 @@ class Facts:
     def ports(self) -> Mapping[InterfaceKey, PortFact]:
         return self._ports
 
+    def zones(self) -> Mapping[L2Domain, int]:
+        return self._zones
+
     def zone(self, domain: L2Domain) -> int | None:
         return self._zones.get(domain)
 

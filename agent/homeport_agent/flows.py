@@ -9,22 +9,26 @@ stops at once in the direction in which it was opened, and in the other when its
 cannot come back the other way round: a TCP segment without SYN opens nothing for an isolated guest.
 """
 
-import logging
+import threading
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 from homeport_agent.facts import Facts
 from homeport_agent.placement import Place
-from homeport_api.addresses import L2Domain
+from homeport_api.addresses import IpAddress, L2Domain
 from homeport_dataplane.conntrack import Conntrack, Flow
 from homeport_dataplane.netns import Namespace
-from homeport_policy import guards
+from homeport_policy import forward, guards
 from homeport_policy.program import Program
-from homeport_policy.ruleset import L4, Verdict, element
+from homeport_policy.ruleset import L4, Element, Verdict, element
 from homeport_policy.simulate import ETHER_TYPES, Frame, Loaded, judge, load
 from homeport_policy.snapshot import Endpoint
 
-log = logging.getLogger(__name__)
-
+AT_ONCE = 256
+"""Flows that are judged while an ADD has to wait."""
+ECHO_REQUEST6 = 128
 OUTSIDE = "outside"
 """Stands for whatever a flow comes from or goes to that is no guest of this node."""
 _BASE = guards.base(tracking=True)
@@ -37,27 +41,27 @@ class FlowEnder:
         self._namespace_of = namespace_of
         self._tables: dict[Place, Conntrack] = {}
 
-    def __call__(self, place: Place, program: Program, ports: Collection[str], facts: Facts) -> int:
+    def __call__(
+        self, place: Place, program: Program, ports: Collection[str], facts: Facts, lock: threading.Lock
+    ) -> int:
         """Deletes the flows of these ports that the program denies; how many. Raises what the kernel refuses."""
         table = self._tables.get(place)
         if table is None:
             table = self._tables[place] = Conntrack(self._namespace_of(place))
-        keys = [key for key, port in facts.ports().items() if port.name in ports]
-        endpoints = [endpoint for key in keys for endpoint in facts.endpoints_of(key)]
-        loaded = load(_BASE, program, _elements(facts, place))
+        with lock:
+            keys = [key for key, port in facts.ports().items() if port.name in ports]
+            endpoints = [endpoint for key in keys for endpoint in facts.endpoints_of(key)]
+            loaded = load(_BASE, program, _elements(facts, place))
+            zones = {endpoint.domain: facts.zone(endpoint.domain) for endpoint in endpoints}
         ended = 0
-        for domain in {endpoint.domain for endpoint in endpoints}:
-            zone = facts.zone(domain)
-            if zone is None:
-                continue
-            concerned = [each for each in endpoints if each.domain == domain]
-            known = {address for each in concerned for address in each.addresses}
-            unknown = any(not each.addresses for each in concerned)
-            for flow in table.flows(zone):
-                if not (unknown or flow.source in known or flow.target in known):
-                    continue
-                if not _allowed(loaded, flow, domain, facts, place, concerned) and table.delete(flow):
-                    ended += 1
+        for domain, zone in zones.items():
+            concerned = _Concerned(domain, tuple(each for each in endpoints if each.domain == domain))
+            flows = iter(table.flows(zone) if zone is not None else ())
+            while batch := list(islice(flows, AT_ONCE)):
+                with lock:
+                    mine = filter(concerned.by, batch)
+                    denied = [flow for flow in mine if not _allowed(loaded, flow, facts, place, concerned)]
+                ended += sum(table.delete(flow) for flow in denied)
         return ended
 
     def close(self) -> None:
@@ -65,11 +69,28 @@ class FlowEnder:
             table.close()
 
 
-def _allowed(
-    loaded: Loaded, flow: Flow, domain: L2Domain, facts: Facts, place: Place, concerned: Collection[Endpoint]
-) -> bool:
-    """Whether the flow's first packet would pass now, between any two ports that it may have been between. An address
-    that nobody is known to have may be that of any guest whose addresses are not known."""
+@dataclass(frozen=True)
+class _Concerned:
+    """The endpoints of one domain whose flows are looked through."""
+
+    domain: L2Domain
+    endpoints: tuple[Endpoint, ...]
+
+    @cached_property
+    def addresses(self) -> frozenset[IpAddress]:
+        return frozenset(address for each in self.endpoints for address in each.addresses)
+
+    @cached_property
+    def nameless(self) -> tuple[str, ...]:
+        """Ports whose guests' addresses are not known: any address that nobody is known to have may be theirs."""
+        return tuple(each.port for each in self.endpoints if not each.addresses and each.port is not None)
+
+    def by(self, flow: Flow) -> bool:
+        return bool(self.nameless) or flow.source in self.addresses or flow.target in self.addresses
+
+
+def _allowed(loaded: Loaded, flow: Flow, facts: Facts, place: Place, concerned: _Concerned) -> bool:
+    """Whether the flow's first packet would pass now, between any two ports that it may have been between."""
     frames = (
         Frame(
             into,
@@ -80,25 +101,22 @@ def _allowed(
             flow.protocol,
             flow.source_port,
             flow.target_port,
-            icmp6_type=128 if flow.protocol == L4.ICMP6 else None,
-            zone=facts.zone(domain),
+            icmp6_type=ECHO_REQUEST6 if flow.protocol == L4.ICMP6 else None,
+            zone=facts.zone(concerned.domain),
         )
-        for into in _ports(flow.source, domain, facts, place, concerned)
-        for out in _ports(flow.target, domain, facts, place, concerned)
+        for into in _ports(flow.source, facts, place, concerned)
+        for out in _ports(flow.target, facts, place, concerned)
     )
     return all(judge(loaded, "forward", frame).verdict is Verdict.ACCEPT for frame in frames)
 
 
-def _ports(
-    address: object, domain: L2Domain, facts: Facts, place: Place, concerned: Collection[Endpoint]
-) -> Iterator[str]:
-    owners = facts.owners(domain, address)  # type: ignore[arg-type]
+def _ports(address: IpAddress, facts: Facts, place: Place, concerned: _Concerned) -> Iterator[str]:
+    """Where an address may be: on the ports of its owners here, else outside."""
+    owners = facts.owners(concerned.domain, address)
     here = [each.port for each in owners if each.port is not None and _is_on(facts, each, place)]
-    if owners:
-        yield from here or [OUTSIDE]
-        return
-    yield OUTSIDE
-    yield from (each.port for each in concerned if not each.addresses and each.port is not None)
+    yield from here or [OUTSIDE]
+    if not owners:
+        yield from concerned.nameless
 
 
 def _is_on(facts: Facts, endpoint: Endpoint, place: Place) -> bool:
@@ -106,7 +124,7 @@ def _is_on(facts: Facts, endpoint: Endpoint, place: Place) -> bool:
     return port is not None and port.side == place.value
 
 
-def _elements(facts: Facts, place: Place) -> Iterator[object]:
+def _elements(facts: Facts, place: Place) -> Iterator[Element]:
     yield element(guards.SPEAKING, OUTSIDE)
     yield element(guards.UPLINKS, OUTSIDE)
     for port in facts.ports().values():
@@ -114,4 +132,4 @@ def _elements(facts: Facts, place: Place) -> Iterator[object]:
             yield element(guards.SPEAKING, port.name)
             yield element(guards.PORTS, port.name)
             if port.node:
-                yield element("nodes", port.name)
+                yield element(forward.NODES, port.name)

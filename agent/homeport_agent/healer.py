@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from homeport_agent import metrics
+from homeport_agent.facts import PortFact
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.placement import Place
+from homeport_agent.policies import Policies, fact_of
 from homeport_agent.ports import Port, guest_config, moved_on, port_of
-from homeport_agent.reconcile import Mute, Remove, Reopen, Replug, SeenPort, Step, diff
-from homeport_agent.switch import Guest, Switch, guarded
+from homeport_agent.reconcile import Mute, Reguard, Remove, Reopen, Replug, SeenPort, Step, diff
+from homeport_agent.switch import Guest, Switch
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
 from homeport_api.errors import HomeportError
 from homeport_api.interface import Interface, InterfaceKey
@@ -26,6 +28,7 @@ from homeport_dataplane.errors import KernelRefused
 from homeport_dataplane.netns import Namespace
 from homeport_ipam.view import View
 from homeport_policy import guards
+from homeport_policy.ruleset import Element, element
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,9 @@ class Healer:
         locks: KeyedLocks,
         end_held: EndHeld,
         synced: Synced,
+        policies: Policies,
     ) -> None:
+        self._policies = policies
         self._switch = switch
         self._view = view
         self._journal = journal
@@ -128,6 +133,7 @@ class Healer:
             self._switch.forget()
             wanted = self._wanted()
             self._adopt(wanted)
+            self._tell(wanted)
             repairs = sum(self._heal_side(where, wanted) for where in Place)
             if self._synced():
                 for name in self._switch.remove_unused():
@@ -139,6 +145,7 @@ class Healer:
         entries: dict[str, Entry] = {}
         lost: set[str] = set()
         unplaced: dict[str, str] = {}
+        unenforced = self._policies.unenforced
         for entry in self._journal.live():
             key = entry.attachment.key
             for nic in entry.attachment.nics:
@@ -152,14 +159,28 @@ class Healer:
                     if network is None:
                         unplaced[name] = f"Network {nic.network} is not in the store"
                         continue
-                    port = port_of(key, nic, network, self._switch.place(network))
+                    port = port_of(key, nic, network, self._switch.place(network), interface)
                 except HomeportError as error:
                     unplaced[name] = str(error)
                     continue
                 ports[name], entries[name] = port, entry
-                if interface is not None and moved_on(interface, nic):
+                if name in unenforced or (interface is not None and moved_on(interface, nic)):
                     lost.add(name)
         return Wanted(ports, entries, frozenset(lost), unplaced)
+
+    def _tell(self, wanted: Wanted) -> None:
+        """Policies judge every port of this node, also one that has no place just now: it may be on its bridge still.
+        Before all are known they change nothing."""
+        for port in wanted.ports.values():
+            self._policies.know(port.nic.interface, fact_of(port))
+        for entry in self._journal.live():
+            for nic in entry.attachment.nics:
+                name = marks.port_name(nic.uid, nic.epoch)
+                if name in wanted.unplaced and nic.kind is not PortKind.NONE:
+                    side = self._switch.place_of(name)
+                    self._policies.know(nic.interface, PortFact(side.value, name, nic.kind is PortKind.HOST))
+        if self._synced() and not self._journal.begun:
+            self._policies.begin()
 
     def _adopt(self, wanted: Wanted) -> None:
         """The switch learns of ports that it does not know (after a restart, or placed elsewhere by now), so that
@@ -205,19 +226,24 @@ class Healer:
         self._switch.forget_rules(where)
         if where is Place.HOST and not used:
             return 0
-        if not self._switch.ensure_rules(where):
-            return 0
-        log.warning("healed the guard rules place=%s", where.value)
-        metrics.healed.labels("rules").inc()
-        return 1
+        healed = 0
+        if self._switch.ensure_rules(where):
+            log.warning("healed the guard rules place=%s", where.value)
+            metrics.healed.labels("rules").inc()
+            healed += 1
+        # Before any port speaks again.
+        if self._policies.restore(where):
+            log.warning("healed the policies' rules place=%s", where.value)
+            metrics.healed.labels("policies").inc()
+            healed += 1
+        return healed
 
     def _seen(self, where: Place, ports: Mapping[str, Port]) -> dict[str, SeenPort]:
         side = self._switch.side(where)
         every = links.list_links(side.namespace)
         names = {link.index: link.name for link in every}
         vlans = vlan.list_vlans(side.namespace)
-        listed = side.nft.list_owned(side.table).elements
-        elements = {guards.read_element(name, key) for name, keys in listed.items() for key in keys}
+        elements = self._switch.elements(where)
         return {
             link.name: SeenPort(
                 link.name,
@@ -225,13 +251,17 @@ class Healer:
                 mark,
                 link.up,
                 vlans.get(link.index, vlan.MUTED),
-                guards.read_element(guards.PORTS, link.name) in elements,
-                link.name in ports and elements.issuperset(guards.guards_of(guarded(ports[link.name]))),
-                guards.read_element(guards.SPEAKING, link.name) in elements,
+                element(guards.PORTS, link.name) in elements,
+                link.name in ports and elements.issuperset(self._guards_of(ports[link.name])),
+                element(guards.SPEAKING, link.name) in elements,
             )
             for link in every
             if (mark := link.mark) is not None
         }
+
+    def _guards_of(self, port: Port) -> tuple[Element, ...]:
+        tracking = self._switch.features.bridge_conntrack
+        return guards.guards_of(self._switch.guarded(port), tracking=tracking)
 
     def _repair(self, step: Step, wanted: Wanted) -> int:
         """1 when something was changed."""
@@ -242,6 +272,10 @@ class Healer:
                 case Mute(port):
                     log.warning("muted port=%s interface=%s: held elsewhere now", port.name, port.nic.interface)
                     self._switch.mute([port.name])
+                    return 1
+                case Reguard(port):
+                    log.info("guards brought up to date port=%s interface=%s", port.name, port.nic.interface)
+                    self._switch.reguard(port)
                     return 1
                 case Reopen(port, why) | Replug(port, why):
                     return self._restore(step, port, why, wanted.entries[port.name])
@@ -281,6 +315,7 @@ class Healer:
     def _reopen(self, port: Port) -> None:
         self._switch.forget_open(port.name)
         self._switch.admit([port])
+        self._policies.require([port])
         self._switch.open([port])
 
     def _replug(self, port: Port, entry: Entry) -> bool:
@@ -292,6 +327,7 @@ class Healer:
             self._switch.forget_open(port.name)
             self._switch.wire(port, guest)
             self._switch.admit([port])
+            self._policies.require([port])
             self._configure(port, guest)
             self._switch.open([port])
         finally:

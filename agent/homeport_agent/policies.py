@@ -26,9 +26,11 @@ from homeport_agent.ports import Port
 from homeport_agent.switch import Switch
 from homeport_agent.tables import Table
 from homeport_api import wire
+from homeport_api.addresses import L2Domain
 from homeport_api.attachment import PortKind
 from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.network import Network
 from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
 from homeport_policy.program import Program
 from homeport_policy.update import tightened
@@ -46,9 +48,12 @@ FOLLOWED = (keys.NETWORKS, keys.INTERFACES, keys.WORKLOADS, keys.NAMESPACES, key
 
 
 class EndFlows(Protocol):
-    """Ends the flows of these ports that the program of their side no longer allows; how many."""
+    """Ends the flows of these ports that the program of their side no longer allows; how many. Takes the lock for as
+    long as it looks at the facts, and not for longer than a few flows at a time."""
 
-    def __call__(self, place: Place, program: Program, ports: Collection[str], facts: Facts, /) -> int: ...
+    def __call__(
+        self, place: Place, program: Program, ports: Collection[str], facts: Facts, lock: threading.Lock, /
+    ) -> int: ...
 
 
 class Policies:
@@ -65,7 +70,9 @@ class Policies:
         self._zones: dict[str, Record] = {}
         self._queue: deque[Change | None] = deque()
         self._ready = threading.Event()
+        self._begun = threading.Event()
         self._unenforced: frozenset[str] = frozenset()
+        self._unreviewed: dict[Place, set[str]] = {place: set() for place in Place}
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._stop = threading.Event()
@@ -96,11 +103,20 @@ class Policies:
             self._queue.append(None)
             self._wake.set()
 
-    def know(self, port: Port) -> None:
-        """A port that is there already, after a restart or when it is healed: judged with the next slice."""
-        with self._lock:
-            self._facts.put_port(port.nic.interface, _fact(port))
-        self._wake.set()
+    def know(self, interface: InterfaceKey, port: PortFact) -> None:
+        """A port that is there already, after a restart or when it is healed: judged with the next slice. Repeating it
+        does nothing."""
+        if self._facts.port(interface) != port:
+            with self._lock:
+                self._facts.put_port(interface, port)
+            self._wake.set()
+
+    def begin(self) -> None:
+        """Every port of this node is known by now: without that, the program would lead from fewer ports than speak.
+        Until then the kernel keeps what it has. A repeat does nothing."""
+        if not self._begun.is_set():
+            self._begun.set()
+            self._wake.set()
 
     def forget(self, port: Port) -> None:
         """The port is gone. What led from it is harmless, and goes with the next slice."""
@@ -113,12 +129,11 @@ class Policies:
     def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:
         """Before these ports open: the rules of their guests are in the kernel, read back. Raises Unavailable where
         that is not known, PolicyUnsupported where a policy isolates one and this kernel cannot."""
-        if not self._ready.is_set():
-            raise Unavailable("what policies say is not known yet: the store has not answered since the start")
+        self._require_known()
         with self._lock:
             for port, interface in zip(ports, interfaces, strict=True):
                 self._facts.put_interface(interface.key, interface)
-                self._facts.put_port(interface.key, _fact(port))
+                self._facts.put_port(interface.key, fact_of(port))
             if not self._tracking:
                 self._refuse_isolated(ports)
                 return
@@ -127,13 +142,46 @@ class Policies:
                 self._update(place)
                 self._read_back(place, names)
 
+    def prepare(
+        self, networks: Sequence[Network], ensure: Callable[[Sequence[L2Domain]], Mapping[L2Domain, int]]
+    ) -> None:
+        """Before ports on these Networks are wired: their L2 domains have zones. `ensure` allots those that are
+        missing, for Networks that were applied when there were none."""
+        if not self._tracking:
+            return
+        domains = [network.l2_domain for network in networks if network.l2_domain is not None]
+        with self._lock:
+            missing = [domain for domain in domains if self._facts.zone(domain) is None]
+        if missing:
+            allotted = ensure(missing)
+            with self._lock:
+                self._put_zones({**self._facts.zones(), **allotted})
+
+    def require(self, ports: Sequence[Port]) -> None:
+        """Before ports that are known open again: their rules are in the kernel, read back. Raises Unavailable."""
+        if not self._tracking:
+            return
+        self._require_known()
+        with self._lock:
+            for place in {port.placement.place for port in ports}:
+                self._update(place)
+                self._read_back(place, [port.name for port in ports if port.placement.place is place])
+
+    def _require_known(self) -> None:
+        if not (self._ready.is_set() and self._begun.is_set()):
+            raise Unavailable("what policies say is not known yet: the store has not answered since the start")
+
     def restore(self, place: Place) -> bool:
         """The table of a side may have been changed by others: puts back what is missing; True if something was."""
-        if not (self._ready.is_set() and self._tracking):
+        if not (self._active and self._tracking):
             return False
         with self._lock:
             self._tables[place].doubt()
             return self._update(place)
+
+    @property
+    def _active(self) -> bool:
+        return self._ready.is_set() and self._begun.is_set()
 
     def wait_ready(self, seconds: float) -> bool:
         """Whether the store's first state is known, within that time."""
@@ -173,6 +221,8 @@ class Policies:
             try:
                 while self._work_off():
                     time.sleep(0)  # an ADD that waits gets its turn
+                for place in Place:
+                    self._review(place)
                 pause, retry = None, FIRST_RETRY
                 if not self._queue:
                     self._idle.set()
@@ -194,10 +244,10 @@ class Policies:
                     self._ready.set()
                 else:
                     self._absorb(change)
-            if self._ready.is_set() and self._tracking:
+            if self._active and self._tracking:
                 for place in Place:
                     self._update(place)
-            elif self._ready.is_set():
+            elif self._active:
                 self._mute_isolated()
         return bool(self._queue)
 
@@ -233,9 +283,33 @@ class Policies:
                 self._zones.pop(key, None)
             else:
                 self._zones[key] = Record(key, value, change.create_revision, revision)
-            self._facts.put_zones(settled_zones(self._zones.values()))
+            self._put_zones(settled_zones(self._zones.values()))
+
+    def _review(self, place: Place) -> None:
+        """Looks through the flows of ports whose policies allow less than before; until then the kernel asks for each
+        of their packets."""
+        with self._lock:
+            ports, self._unreviewed[place] = self._unreviewed[place], set()
+            program = self._tables[place].program
+        if not ports:
+            return
+        try:
+            ended = self._end_flows(place, program, ports, self._facts, self._lock)
+        except BaseException:
+            with self._lock:
+                self._unreviewed[place] |= ports
+            raise
+        with self._lock:
+            self._tables[place].judged(ports - self._unreviewed[place])
+        if ended:
+            log.info("ended flows that are allowed no longer place=%s flows=%d", place.value, ended)
+            metrics.flows_ended.inc(ended)
 
     # Under the lock
+
+    def _put_zones(self, zones: Mapping[L2Domain, int]) -> None:
+        self._facts.put_zones(zones)
+        self._switch.put_zones(zones)
 
     def _update(self, place: Place) -> bool:
         compiler = self._facts.compilers.get(place.value)
@@ -246,11 +320,8 @@ class Policies:
         ports = tightened(before, program) if program is not before else frozenset()
         changed = table.apply(program, ports)
         if ports and changed:
-            ended = self._end_flows(place, program, ports, self._facts)
-            table.judged(ports)
-            if ended:
-                log.info("ended flows that are allowed no longer place=%s flows=%d", place.value, ended)
-                metrics.flows_ended.inc(ended)
+            self._unreviewed[place] |= ports
+            self._wake.set()
         return changed
 
     def _read_back(self, place: Place, names: Collection[str]) -> None:
@@ -300,5 +371,5 @@ class Policies:
             self._muted()
 
 
-def _fact(port: Port) -> PortFact:
+def fact_of(port: Port) -> PortFact:
     return PortFact(port.placement.place.value, port.name, port.kind is PortKind.HOST)

@@ -1,22 +1,38 @@
 """A port as the agent wants it: one NIC of one attachment, on this node's switch. Pure."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from homeport_agent.placement import Placement
-from homeport_api.addresses import IpAddress, IpNetwork, MacAddress
+from homeport_api.addresses import IpAddress, IpNetwork, L2Domain, MacAddress
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
 from homeport_api.interface import Interface
-from homeport_api.network import Network
+from homeport_api.network import Network, Security
 from homeport_dataplane.guest import GuestConfig, GuestRoute
 from homeport_dataplane.marks import PortMark, port_name
+
+TRUSTED_DHCP_SERVER, TRUSTED_ROUTER = "dhcpServer", "router"
 
 DEFAULT: dict[int, IpNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 
 @dataclass(frozen=True, slots=True)
+class Rights:
+    """What the guest may send. `addresses` are its own; of a family in `unbound` it may send from any, since nobody
+    here knows which it has. `forbidden` is the gateway's link-local address, which no guest may use."""
+
+    anti_spoof: bool = True
+    dhcp_server: bool = False
+    router: bool = False
+    addresses: frozenset[IpAddress] = frozenset()
+    unbound: frozenset[int] = frozenset({4, 6})
+    forbidden: frozenset[IPv6Address] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
-    """`name` is the link in the switch (or, on an existing bridge, in the host namespace). `mac` is the guest's."""
+    """`name` is the link in the switch (or, on an existing bridge, in the host namespace). `mac` is the guest's.
+    `domain` is the L2 domain of what it sends without a tag."""
 
     name: str
     key: AttachmentKey
@@ -24,18 +40,19 @@ class Port:
     placement: Placement
     mark: PortMark
     mac: MacAddress
-    anti_spoof: bool
+    rights: Rights
+    domain: L2Domain | None
 
     @property
     def kind(self) -> PortKind:
         return self.nic.kind
 
 
-def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement) -> Port:
-    """The port of one NIC. A tap's own name is kept in its mark, so that it can go back under it."""
+def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement, interface: Interface | None) -> Port:
+    """The port of one NIC. A tap's own name is kept in its mark, so that it can go back under it. `interface` None: it
+    is not known just now, and what it alone allows its guest is not allowed."""
     if nic.mac is None:
         raise ValueError(f"Interface {nic.interface} has no MAC: it cannot have a port")
-    security = network.spec.security
     return Port(
         port_name(nic.uid, nic.epoch),
         key,
@@ -43,7 +60,27 @@ def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement
         placement,
         PortMark(nic.interface, nic.uid, nic.epoch, nic.link if nic.kind is PortKind.TAP else ""),
         nic.mac,
-        security is None or security.anti_spoof,
+        _rights(nic, network, interface),
+        network.l2_domain,
+    )
+
+
+def _rights(nic: Nic, network: Network, interface: Interface | None) -> Rights:
+    """A family is bound where Homeport gives its addresses out, or this guest has some: it may use those, and those
+    that it is allowed besides."""
+    security = network.spec.security or Security()
+    trusted = interface.spec.trusted if interface is not None else ()
+    own = {address.ip for address in nic.addresses}
+    bound = {address.version for address in own} | {pool.cidr.version for pool in network.spec.ipam.pools}
+    allowed = interface.spec.allowed if interface is not None else ()
+    gateway = network.spec.gateway6
+    return Rights(
+        security.anti_spoof,
+        not security.dhcp_guard or TRUSTED_DHCP_SERVER in trusted,
+        not security.ra_guard or TRUSTED_ROUTER in trusted,
+        frozenset(own | {each.address for each in allowed if each.vlan is None}),
+        frozenset({4, 6} - bound),
+        frozenset({gateway} if gateway is not None and gateway.is_link_local else ()),
     )
 
 

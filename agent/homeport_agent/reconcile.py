@@ -48,6 +48,13 @@ class Reopen:
 
 
 @dataclass(frozen=True, slots=True)
+class Reguard:
+    """The port speaks, and its guards are not all there: they come back, and it is not silenced for it."""
+
+    port: Port
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """A port of ours that nothing living wants: what an ADD left that never answered, or a DEL cut short."""
 
@@ -61,7 +68,7 @@ class Mute:
     port: Port
 
 
-Step = Replug | Reopen | Remove | Mute
+Step = Replug | Reopen | Reguard | Remove | Mute
 
 
 def diff(
@@ -89,6 +96,8 @@ def diff(
             steps.append(Replug(port, "the port is down"))
         elif port.placement.filtering and found.vlans != port.placement.port:
             steps.append(Reopen(port, f"its VLANs are {found.vlans}"))
-        elif not (found.guarded and found.speaking):
+        elif not found.speaking:
             steps.append(Reopen(port, "its guard rules are gone"))
+        elif not found.guarded:
+            steps.append(Reguard(port))
     return steps

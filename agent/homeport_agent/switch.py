@@ -14,12 +14,13 @@ table of their own there; everything else is in the switch's own namespace.
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from homeport_agent.placement import Place, Placement, UplinkFacts, UplinkKind, collide, place, uplink_vlans
 from homeport_agent.ports import Port
+from homeport_api.addresses import L2Domain, MacAddress, MacDomain
 from homeport_api.attachment import PortKind
 from homeport_api.errors import BadEnvironment, Conflict, HomeportError, NotAllowed, Unavailable
 from homeport_api.network import Network
@@ -29,8 +30,10 @@ from homeport_dataplane.guest import GuestConfig, GuestState, configure_guest, r
 from homeport_dataplane.netns import Namespace, ensure_named, ensure_switch_settings
 from homeport_dataplane.port import Port as Plug
 from homeport_policy import guards
+from homeport_policy.listing import read_element
 from homeport_policy.render import fingerprints, render
-from homeport_policy.ruleset import Change
+from homeport_policy.ruleset import Change, Element
+from homeport_policy.update import is_of_program
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,8 @@ class Switch:
         self._open: dict[str, Port] = {}
         self._known: dict[str, Port] = {}
         self._uplink_vlans: dict[str, vlan.PortVlans] = {}
+        self._zones: Mapping[L2Domain, int] = {}
+        self._gone: Callable[[Port], None] | None = None
         self._discarded = threading.Event()
         self._stop = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
@@ -91,6 +96,35 @@ class Switch:
         self.ensure_rules(Place.SWITCH)
         self._discarded.set()  # by an agent that ended before it swept
         self._sweeper.start()
+
+    def on_gone(self, gone: Callable[[Port], None]) -> None:
+        """Who is told of ports that were unplugged."""
+        self._gone = gone
+
+    def put_zones(self, zones: Mapping[L2Domain, int]) -> None:
+        """The connection tracking zones of all L2 domains. Uplinks have them at once; ports when they are admitted, and
+        those that speak already when they are healed."""
+        with self._lock:
+            if zones == self._zones:
+                return
+            self._zones = dict(zones)
+            for place, name in self._bridges:
+                if place is Place.SWITCH:
+                    for uplink_name in {each.placement.uplink for each in self._known.values()} - {None}:
+                        if marks.bridge_name(MacDomain(str(uplink_name))) == name:
+                            self._admit_uplink(str(uplink_name))
+
+    def _admit_uplink(self, name: str) -> None:
+        """Under the lock."""
+        zones, untagged = [], None
+        for domain, zone in self._zones.items() if self.features.bridge_conntrack else ():
+            uplink_name, _, vlan_text = domain.partition(":")
+            if uplink_name == name and vlan_text.isdigit():
+                zones.append((int(vlan_text), zone))
+            elif uplink_name == name:
+                untagged = zone
+        admitted = guards.admit_uplink(marks.uplink_name(name), zones, untagged)
+        self._sides[Place.SWITCH].nft.apply(render(admitted))
 
     def close(self) -> None:
         """Stops what runs here. The switch itself stays, with every guest on it."""
@@ -149,16 +183,22 @@ class Switch:
             if placement.place is Place.HOST:
                 bridge.get_foreign_bridge(self.host, name)
                 self.ensure_rules(Place.HOST)
+                self._admit_bridge(name)
             else:
                 bridge.ensure_bridge(self.namespace, name, placement.filtering)
                 if placement.filtering:
                     vlan.clear_bridge(self.namespace, name)
                 if placement.uplink is not None:
                     uplink.ensure_uplink(self.host, self.namespace, placement.uplink, name)
-                    admitted = guards.admit_uplink(marks.uplink_name(placement.uplink))
-                    self._sides[Place.SWITCH].nft.apply(render(admitted))
+                    self._admit_uplink(placement.uplink)
                     self._ensure_uplink_vlans(placement.uplink)
             self._bridges.add((placement.place, name))
+
+    def _admit_bridge(self, name: str) -> None:
+        found = links.find_link(self.host, name)
+        if self.features.bridge_conntrack and found is not None and found.mac is not None:
+            side = self._sides[Place.HOST]
+            side.nft.apply(render(guards.admit_bridge(MacAddress(str(found.mac)), side.table)))
 
     def ensure_rules(self, where: Place) -> bool:
         """The base table of one side; True when it was not as it should be. Elements that are there stay."""
@@ -166,8 +206,10 @@ class Switch:
         with self._lock:
             if side.ruled:
                 return False
-            base = guards.base(side.placement, side.table)
-            wrong = side.nft.list_owned(side.table).rules != fingerprints(base)
+            base = guards.base(side.placement, side.table, tracking=self.features.bridge_conntrack)
+            listed = side.nft.list_owned(side.table).rules
+            present = {name: rules for name, rules in listed.items() if not is_of_program(name)}
+            wrong = present != fingerprints(base.chains)
             if wrong:
                 side.nft.apply(render(base))
             side.ruled = True
@@ -213,7 +255,10 @@ class Switch:
         for where in {port.placement.place for port in ports}:
             mine = [port for port in ports if port.placement.place is where]
             side = self._sides[where]
-            side.nft.apply(b"".join(render(guards.admit(guarded(port), side.table)) for port in mine))
+            tracking = self.features.bridge_conntrack
+            side.nft.apply(
+                b"".join(render(guards.admit(self.guarded(each), side.table, tracking=tracking)) for each in mine)
+            )
             there = side.nft.elements(guards.PORTS, side.table)
             missing = [port.name for port in mine if port.name not in there]
             if missing:
@@ -260,7 +305,9 @@ class Switch:
                 self._unplug(name, port)
             finally:
                 with self._lock:
-                    self._known.pop(name, None)
+                    gone = self._known.pop(name, None)
+                if gone is not None and self._gone is not None:
+                    self._gone(gone)
                 self._discarded.set()  # not before: the kernel's word of a port that is still known wakes the healer
 
     def _unplug(self, name: str, port: Port | None) -> None:
@@ -269,7 +316,8 @@ class Switch:
         if link is not None and (link.kind != "tun" or not self._returned(side, name)):
             self._dispose(side, name)
         if port is not None:
-            side.nft.apply(render(guards.remove(guarded(port), side.table)))
+            tracking = self.features.bridge_conntrack
+            side.nft.apply(render(guards.remove(self.guarded(port), side.table, tracking=tracking)))
             if port.placement.uplink is not None:
                 with self._lock:
                     self._ensure_uplink_vlans(port.placement.uplink)
@@ -290,13 +338,65 @@ class Switch:
             return False
         return True
 
+    def place_of(self, name: str) -> Place:
+        """Which side the kernel has a port on; the switch, if none."""
+        host = links.find_link(self.host, name)
+        return Place.HOST if host is not None and host.mark is not None else Place.SWITCH
+
     def _side_of(self, name: str, port: Port | None) -> Side:
         """Where a port is: a known one by its placement, another where the kernel has it."""
         if port is not None:
             return self._sides[port.placement.place]
-        host = self._sides[Place.HOST]
-        link = links.find_link(host.namespace, name)
-        return host if link is not None and link.mark is not None else self._sides[Place.SWITCH]
+        return self._sides[self.place_of(name)]
+
+    def guarded(self, port: Port) -> guards.GuardedPort:
+        """The port as its guard rules see it."""
+        rights = port.rights
+        return guards.GuardedPort(
+            port.name,
+            port.mac,
+            port.placement.trunk,
+            rights.anti_spoof,
+            rights.addresses,
+            rights.unbound,
+            rights.forbidden,
+            rights.dhcp_server,
+            rights.router,
+            port.kind is PortKind.HOST,
+            None if port.domain is None else self._zones.get(port.domain),
+            self._vlan_zones(port),
+            port.placement.place is Place.HOST,
+        )
+
+    def _vlan_zones(self, port: Port) -> tuple[tuple[int, int], ...]:
+        """Of a trunk: the zones of the VLANs that it sends with a tag."""
+        if not port.placement.trunk:
+            return ()
+        found = []
+        for domain, zone in self._zones.items():
+            uplink_name, _, text = domain.partition(":")
+            tagged = port.placement.port.tagged
+            if uplink_name == port.placement.uplink and text.isdigit() and any(int(text) in span for span in tagged):
+                found.append((int(text), zone))
+        return tuple(sorted(found))
+
+    def reguard(self, port: Port) -> None:
+        """A port that speaks has these guards from now on, and is not silenced for it. What it had before and has no
+        more is a stray."""
+        side = self._sides[port.placement.place]
+        elements = guards.guards_of(self.guarded(port), tracking=self.features.bridge_conntrack)
+        side.nft.apply(render(Change(side.table, elements)))
+
+    def elements(self, where: Place) -> set[Element]:
+        """What the kernel has of ports and uplinks in the guards' sets and maps."""
+        side = self._sides[where]
+        base = guards.base(side.placement, side.table, tracking=self.features.bridge_conntrack)
+        known = {each.name: each for each in base.sets if each.name in guards.OF_PORTS}
+        listed = side.nft.list_owned(side.table)
+        found = {read_element(known, name, key) for name in known for key in listed.elements.get(name, ())}
+        for name in known:
+            found |= {read_element(known, name, key, value) for key, value in listed.maps.get(name, {}).items()}
+        return found
 
     def has_port(self, name: str) -> bool:
         """Whether the kernel still has the port, on either side."""
@@ -356,11 +456,13 @@ class Switch:
         side = self._sides[where]
         if where is Place.HOST:
             keep = {*keep, *(link.name for link in links.list_links(side.namespace))}
-        listed = side.nft.list_owned(side.table).elements
-        present = {guards.read_element(name, key) for name, keys in listed.items() for key in keys}
+        present = self.elements(where)
         with self._lock:  # after the listing: what was made since is known by now
             known = [port for port in self._known.values() if port.placement.place is where]
-            wanted = guards.desired((), [(guarded(port), port.name in self._open) for port in known])
+            tracking = self.features.bridge_conntrack
+            wanted = guards.desired(
+                (), [(self.guarded(port), port.name in self._open) for port in known], tracking=tracking
+            )
         strays = [
             each for each in present - wanted if each.link not in keep and not each.link.startswith(marks.UPLINK_PREFIX)
         ]
@@ -486,11 +588,6 @@ class Switch:
                     log.warning("sweep failed side=%s error=%s", side.namespace.label, error)
                     self._discarded.set()
                     self._stop.wait(1.0)
-
-
-def guarded(port: Port) -> guards.GuardedPort:
-    """The port as its guard rules see it."""
-    return guards.GuardedPort(port.name, port.mac, port.placement.trunk, port.anti_spoof)
 
 
 def _facts(seen: uplink.Uplink, host: Namespace) -> UplinkFacts:

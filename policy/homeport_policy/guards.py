@@ -26,7 +26,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from homeport_api.addresses import AddressRange, IpAddress, MacAddress
 from homeport_policy import forward
-from homeport_policy.forward import DHCP_SERVERS, PORTS, ROUTERS
+from homeport_policy.forward import DHCP_SERVERS, ROUTERS
 from homeport_policy.ruleset import (
     Chain,
     Change,
@@ -52,6 +52,7 @@ from homeport_policy.ruleset import (
 )
 
 TABLE = "homeport"
+PORTS = forward.PORTS
 UPLINKS, SPEAKING, TRUNKS, LAX, MACS = "uplinks", "speaking", "trunks", "lax", "macs"
 SOURCES4, SOURCES6, TARGETS6 = "sources4", "sources6", "targets6"
 LEARNING4, LEARNING6 = "learning4", "learning6"
@@ -86,7 +87,8 @@ class Placement(Enum):
 class GuardedPort:
     """A port as its guards see it. `trunk`: it may send one VLAN tag. `addresses` are those it may send from; of a
     family in `learning` it may send from any. `forbidden` are link-local addresses of others, such as the gateway's.
-    `zone`: the connection tracking zone of what it sends without a tag; `vlan_zones`: with one."""
+    `zone`: the connection tracking zone of what it sends without a tag; `vlan_zones`: with one. `among_others`: on a
+    bridge of the node, where what comes for it is known by its MAC."""
 
     name: str
     mac: MacAddress
@@ -100,6 +102,7 @@ class GuardedPort:
     node: bool = False
     zone: int | None = None
     vlan_zones: tuple[tuple[int, int], ...] = ()
+    among_others: bool = False
 
 
 def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, tracking: bool = False) -> Ruleset:
@@ -192,6 +195,11 @@ def admit_uplink(
     return Change(table, add=tuple(found))
 
 
+def admit_bridge(mac: MacAddress, table: str = TABLE) -> Change:
+    """On a bridge of the node: what is for the bridge itself stays in the node's own connection tracking."""
+    return Change(table, add=(element(BRIDGES, mac),))
+
+
 def remove_uplink(name: str, table: str = TABLE) -> Change:
     return Change(table, delete=(element(UPLINKS, name), element(SPEAKING, name)))
 
@@ -213,6 +221,13 @@ def desired(
         if is_open:
             elements.add(element(SPEAKING, port.name))
     return frozenset(elements)
+
+
+OF_PORTS = (
+    *(UPLINKS, PORTS, SPEAKING, TRUNKS, LAX, MACS, LEARNING4, LEARNING6, SOURCES4, SOURCES6, TARGETS6),
+    *(FORBIDDEN6, FORBIDDEN_TARGETS6, DHCP_SERVERS, ROUTERS, PORT_ZONES, VLAN_ZONES, GUEST_ZONES, forward.NODES),
+)
+"""The sets and maps whose elements are made here; those of the others are the program's, or the kernel's own."""
 
 
 def difference(wanted: Iterable[Element], present: Iterable[Element], table: str = TABLE) -> Change:
@@ -250,6 +265,8 @@ def _guards_of(port: GuardedPort, tracking: bool) -> Iterator[Element]:
     if tracking:
         if port.zone is not None:
             yield Element(PORT_ZONES, (name,), port.zone)
+        if port.zone is not None and port.among_others:
+            yield Element(GUEST_ZONES, (port.mac,), port.zone)
         yield from (Element(VLAN_ZONES, (name, vlan), zone) for vlan, zone in port.vlan_zones)
         if port.node:
             yield element(forward.NODES, name)
