@@ -105,7 +105,7 @@ class Conflicts:
                     log.info("addresses not probed uplink=%s count=%d error=%s", name, len(probes), error)
 
     def _ask(self, uplink: str, probes: Sequence[Probe]) -> None:
-        wire = Wire(self._switch, uplink_name(uplink))
+        wire = Wire(self._switch, uplink_name(uplink), {probe.address for probe in probes})
         claims: list[Claim] = []
         try:
             for _ in range(PROBES):

@@ -2,6 +2,9 @@
 
 healthz: the process serves. readyz: it can attach (switch made, first state of the store read); the body says what is
 missing. Both answer 200 or 503 in plain text.
+
+A server has so many connections at work and no more: the next one is answered 503. Who takes longer than `LONGEST`
+seconds for request and answer is then cut off, so that nobody who dawdles keeps others out for good.
 """
 
 import contextlib
@@ -10,9 +13,11 @@ import os
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import generate_latest
 
@@ -27,9 +32,49 @@ Refresh = Callable[[], None]
 """Brings gauges up to date before they are read."""
 
 
-class _UnixServer(socketserver.ThreadingMixIn, HTTPServer):
-    address_family = socket.AF_UNIX
+CONNECTIONS = 16
+LONGEST = 10.0
+_FULL = b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\ntoo many connections: try again\n"
+
+
+class _BoundedServer(socketserver.ThreadingMixIn, HTTPServer):
+    """A thread for each connection, of which there are `CONNECTIONS` at most."""
+
     daemon_threads = True
+    request_queue_size = CONNECTIONS
+
+    def __init__(self, address: Any, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._began: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        now = time.monotonic()
+        with self._lock:
+            full = len(self._began) >= CONNECTIONS
+            late = [each for each, began in self._began.items() if began + LONGEST <= now] if full else ()
+            for each in late:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)  # its thread reads the end
+            if not full:
+                self._began[request] = now
+        if full:
+            with contextlib.suppress(OSError):
+                request.setblocking(False)
+                request.send(_FULL)
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Also after a thread that could not be started."""
+        with self._lock:
+            self._began.pop(request, None)
+        super().shutdown_request(request)
+
+
+class _UnixServer(_BoundedServer):
+    address_family = socket.AF_UNIX
 
     def server_bind(self) -> None:
         path = Path(str(self.server_address))
@@ -43,13 +88,9 @@ class _UnixServer(socketserver.ThreadingMixIn, HTTPServer):
         return connection, ("unix", 0)
 
 
-class _TcpServer(socketserver.ThreadingMixIn, HTTPServer):
-    daemon_threads = True
-
-
 def handler_class(ready: Ready, refresh: Refresh) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = 10
+        timeout = LONGEST
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
@@ -84,11 +125,11 @@ class HealthServer:
     def __init__(self, path: Path, tcp: str | None, ready: Ready, refresh: Refresh) -> None:
         handler = handler_class(ready, refresh)
         self._path = path
-        self._servers: list[HTTPServer] = [_UnixServer(str(path), handler)]  # type: ignore[arg-type]
+        self._servers: list[HTTPServer] = [_UnixServer(str(path), handler)]
         if tcp is not None:
             host, _, port = tcp.rpartition(":")
             try:
-                self._servers.append(_TcpServer((host.strip("[]") or "127.0.0.1", int(port)), handler))
+                self._servers.append(_BoundedServer((host.strip("[]") or "127.0.0.1", int(port)), handler))
             except (OSError, ValueError) as error:
                 raise Invalid(f"--http-address {tcp}: {error}: write ADDRESS:PORT, free on this node") from error
         for server in self._servers:
