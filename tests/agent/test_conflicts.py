@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface
 
 from homeport_agent.conflicts import judge, probes_of, with_conflict
 from homeport_agent.placement import Place, Placement
-from homeport_agent.ports import Port
+from homeport_agent.ports import Port, Rights
 from homeport_api.addresses import MacAddress, MacDomain, VlanId
 from homeport_api.attachment import AttachmentKey, Nic
 from homeport_api.interface import Interface, InterfaceKey, InterfaceSpec
@@ -29,7 +29,8 @@ PORT = Port(
     Placement(Place.SWITCH, MacDomain("bond0"), "bond0", True, PortVlans(VlanId(100)), False, 1500),
     PortMark(NIC.interface, NIC.uid, NIC.epoch),
     MAC,
-    True,
+    Rights(),
+    None,
 )
 FOUR, SIX = ip_address("10.0.0.5"), ip_address("2001:db8::5")
 

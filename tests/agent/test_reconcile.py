@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from homeport_agent.placement import Place, Placement
-from homeport_agent.ports import Port
-from homeport_agent.reconcile import Mute, Remove, Reopen, Replug, SeenPort, Step, diff
+from homeport_agent.ports import Port, Rights
+from homeport_agent.reconcile import Mute, Reguard, Remove, Reopen, Replug, SeenPort, Step, diff
 from homeport_api.addresses import MacAddress, MacDomain, VlanId
 from homeport_api.attachment import AttachmentKey, Nic
 from homeport_api.interface import InterfaceKey
@@ -23,7 +23,8 @@ PORT = Port(
     Placement(Place.SWITCH, MacDomain("bond0"), "bond0", True, VLANS, False, 1500),
     PortMark(NIC.interface, NIC.uid, NIC.epoch),
     MAC,
-    True,
+    Rights(),
+    None,
 )
 PLAIN = replace(PORT, placement=replace(PORT.placement, filtering=False, port=PortVlans()))
 SEEN = SeenPort("hp1", "hpb-bond0", PORT.mark, True, VLANS, True, True, True)
@@ -45,7 +46,7 @@ SEEN = SeenPort("hp1", "hpb-bond0", PORT.mark, True, VLANS, True, True, True)
             id="moved to another vlan",
         ),
         pytest.param(PLAIN, replace(SEEN, vlans=MUTED), [], id="no filtering, no vlans"),
-        pytest.param(PORT, replace(SEEN, guarded=False), [Reopen(PORT, "its guard rules are gone")], id="unguarded"),
+        pytest.param(PORT, replace(SEEN, guarded=False), [Reguard(PORT)], id="unguarded"),
         pytest.param(PORT, replace(SEEN, speaking=False), [Reopen(PORT, "its guard rules are gone")], id="silenced"),
     ],
 )

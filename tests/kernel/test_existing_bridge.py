@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from homeport_netns_fixtures.capture import ARP, Capture, send
+from homeport_netns_fixtures.capture import RARP, Capture, send
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import ALL_OTHER_VLANS
 from homeport_netns_fixtures.topology import BRIDGE as SWITCH_BRIDGE
@@ -110,9 +110,9 @@ def test_the_guards_come_back_after_a_flush_and_the_bridge_keeps_its_vlans(lan: 
     host.bridge(f"vlan del vid 300 dev {yard.one.port}", f"vlan add vid 1 dev {yard.one.port} pvid untagged")
     wait_until(lambda: lan.vlans_of(host) == vlans, "the port's VLANs healed")
     wait_until(lambda: ping(yard.one, yard.address), "it speaks")
-    spoof = frame(0x8100, ARP, source=yard.one.mac, tags=(300,))
+    spoof = frame(0x8100, RARP, source=yard.one.mac, tags=(300,))
     with Capture(yard.outside, "eth0") as seen:
-        control = frame(ARP, source=yard.one.mac)
+        control = frame(RARP, source=yard.one.mac)
         send(yard.one.namespace, "eth0", spoof)
         send(yard.one.namespace, "eth0", control)
         seen.wait(lambda each: each.payload == control[14:])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from homeport_netns_fixtures.capture import ARP, send
+from homeport_netns_fixtures.capture import RARP, send
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import Node
 
@@ -90,7 +90,7 @@ def test_a_flush_of_the_hosts_ruleset_changes_nothing(lan: Lan) -> None:
     with lan.wires() as wires, lan.steady_ping("blue1", "blue3") as steady:
         lan.a.namespace.nft(DROP_FORWARDED)
         lan.a.namespace.run("nft", "flush", "ruleset")
-        spoof, control = frame(0x8100, ARP, source=guest.mac, tags=(200,)), frame(ARP, source=guest.mac)
+        spoof, control = frame(0x8100, RARP, source=guest.mac, tags=(200,)), frame(RARP, source=guest.mac)
         send(guest.namespace, "eth0", spoof)
         send(guest.namespace, "eth0", control)
         wires.wait_sent(lan.a, control)

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from homeport_netns_fixtures.capture import ARP, Capture, send
+from homeport_netns_fixtures.capture import RARP, Capture, send
 
 from .lan import GUESTS, Guest, Lan, body, frame, ping
 
@@ -62,7 +62,7 @@ def test_a_broadcast_is_heard_in_its_vlan_alone(
 ) -> None:
     """At every other guest, and on the cables between, with exactly the tag it should have there."""
     sender = lan[source]
-    types, tags = ((ARP,), ()) if tag is None else ((0x8100, ARP), (tag,))
+    types, tags = ((RARP,), ()) if tag is None else ((0x8100, RARP), (tag,))
     data = frame(*types, source=sender.mac, tags=tags)
     expected = {name: vlan for name, vlan in hearers.items() if name != source}
     with contextlib.ExitStack() as stack, lan.wires() as wires:
@@ -73,7 +73,7 @@ def test_a_broadcast_is_heard_in_its_vlan_alone(
         wires.wait_sent(sender.node, data)
         # What was sent last on every Network has passed: whatever the first one did, it has done.
         for name in ("blue2", "green1", "office2", "trunk2"):
-            last = frame(ARP, source=lan[name].mac)
+            last = frame(RARP, source=lan[name].mac)
             send(lan[name].namespace, "eth0", last)
             wires.wait_sent(lan[name].node, last)
         heard = {

@@ -67,7 +67,7 @@ def require_silence(lan: Lan, add: PausedAdd) -> None:
     outward = [frame(kind, source=add.mac) for kind in (IPV4, IPV6, ARP, RARP, 0x88CC, 0x88B5)]
     outward += [frame(kind, source=add.mac, to=neighbour.mac) for kind in (IPV4, ARP)]
     outward += [frame(0x8100, IPV4, source=add.mac, tags=(vlan,)) for vlan in (0, 100, 200)]
-    inward = [frame(kind, source=far.mac, to=to) for kind in (IPV4, ARP, IPV6) for to in ("ff:ff:ff:ff:ff:ff", add.mac)]
+    inward = [frame(RARP, source=far.mac, to=to) for to in ("ff:ff:ff:ff:ff:ff", add.mac)]
     muted_before = lan.drops(lan.b)["muted"]
     with (
         lan.wires() as wires,
@@ -78,10 +78,10 @@ def require_silence(lan: Lan, add: PausedAdd) -> None:
             send(add.namespace, "eth0", data)
         for data in inward:
             send(far.namespace, "eth0", data)
-        control = frame(ARP, source=far.mac)
+        control = frame(RARP, source=far.mac)
         send(far.namespace, "eth0", control)
         beside.wait(lambda each: body(each.data) == body(control))
-        back = frame(ARP, source=neighbour.mac)
+        back = frame(RARP, source=neighbour.mac)
         send(neighbour.namespace, "eth0", back)
         wires.wait_sent(lan.b, back)
         wait_until(lambda: lan.drops(lan.b)["muted"] >= muted_before + len(outward), "what it sent is counted")

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from homeport_netns_fixtures.capture import ARP, IPV4, RARP, Capture, send
+from homeport_netns_fixtures.capture import IPV4, RARP, Capture, send
 
 from .lan import Lan, body, frame, wait_until
 
@@ -44,7 +44,7 @@ EVERYBODY = [
     ("LLDP to the nearest bridge", "by the kernel", ((LLDP,), (), {"to": LLDP_TO})),
     ("LLDP to everybody", "ethertype", ((LLDP,), (), {})),
     ("unknown ethertype", "ethertype", ((UNKNOWN,), (), {})),
-    ("RARP of another MAC", "rarp", ((RARP,), (), {"source": OTHER})),
+    ("RARP of another MAC", "foreign_mac", ((RARP,), (), {"source": OTHER})),
     ("BPDU of another MAC", "link_local", ((LENGTH,), (), {"to": BPDU, "source": OTHER})),
 ]
 TAGGED = [("unknown ethertype in a tag", "ethertype", ((VLAN, UNKNOWN), (200,), {}))]
@@ -75,7 +75,7 @@ def test_spoofed_frames_do_not_get_out(
         for what, _, (types, tags, extra) in spoofs:
             sent[what] = frame(*types, tags=tags, **({"source": guest.mac} | extra))
             send(guest.namespace, "eth0", sent[what])
-        control = frame(ARP, source=guest.mac)
+        control = frame(RARP, source=guest.mac)
         send(guest.namespace, "eth0", control)
         wires.wait_sent(guest.node, control)
 
@@ -104,13 +104,13 @@ def _grown(before: dict[str, int], after: dict[str, int]) -> Counter[str]:
 def test_a_trunk_may_send_the_tags_of_its_own_vlans_and_no_others(lan: Lan) -> None:
     guest = lan["trunk1"]
     with lan.wires() as wires:
-        foreign = frame(VLAN, ARP, source=guest.mac, tags=(203,))
-        internal = frame(VLAN, ARP, source=guest.mac, tags=(4094,))
-        default = frame(VLAN, ARP, source=guest.mac, tags=(1,))
+        foreign = frame(VLAN, RARP, source=guest.mac, tags=(203,))
+        internal = frame(VLAN, RARP, source=guest.mac, tags=(4094,))
+        default = frame(VLAN, RARP, source=guest.mac, tags=(1,))
         for data in (foreign, internal, default):
             send(guest.namespace, "eth0", data)
         for vlan in (100, 200, 201, 202):
-            data = frame(VLAN, ARP, source=guest.mac, tags=(vlan,))
+            data = frame(VLAN, RARP, source=guest.mac, tags=(vlan,))
             send(guest.namespace, "eth0", data)
             assert wires.wait_sent(guest.node, data).tags == ((VLAN, vlan),)
         out = {body(each.data) for each in wires.sent(guest.node)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from homeport_netns_fixtures.capture import ARP, Capture, send
+from homeport_netns_fixtures.capture import RARP, Capture, send
 from homeport_netns_fixtures.topology import ALL_OTHER_VLANS, Node
 from homeport_netns_fixtures.topology import BRIDGE as SWITCH_BRIDGE
 
@@ -90,7 +90,7 @@ def test_the_untagged_network_makes_way_for_a_network_with_its_inner_vlan(lan: L
         # At once: whatever the nodes have done by now, no frame may cross.
         top1, top2 = (lan.attach(node, f"top-{node.name}", "top") for node in (lan.a, lan.b))
         with lan.wires() as wires, Capture(office.namespace, "eth0") as heard, Capture(top1.namespace, "eth0") as top:
-            of_top, of_office = frame(ARP, source=top2.mac), frame(ARP, source=lan["office2"].mac)
+            of_top, of_office = frame(RARP, source=top2.mac), frame(RARP, source=lan["office2"].mac)
             send(top2.namespace, "eth0", of_top)
             send(lan["office2"].namespace, "eth0", of_office)
             assert wires.wait_sent(lan.b, of_top).tags == ((0x8100, 4094),)
