@@ -129,8 +129,8 @@ class Agent:
         self._heartbeat.start()
         self._switch = Switch(options.switch_namespace, self._networks)
         self._switch.start()
-        self._flow_ender = FlowEnder(lambda place: self._switch.side(place).namespace)
-        self._policies = Policies(self._switch, self._flow_ender, lambda: self._healer.wake())
+        end_flows = FlowEnder(lambda place: self._switch.side(place).namespace)
+        self._policies = Policies(self._switch, end_flows, lambda: self._healer.wake())
         self._switch.on_gone(self._policies.forget)
         self._readiness = Readiness(
             self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
@@ -238,7 +238,6 @@ class Agent:
             self._events,
             self._healer,
             self._policies,
-            self._flow_ender,
             self._conflicts,
             self._replayer,
             self._sweeper,
@@ -275,15 +274,16 @@ class Agent:
                 self._replayer.wake()
 
     def _concerns(self, change: Change) -> bool:
-        """Whether an Interface that this node has attached was taken from it: every ADD and DEL is told here, this
-        node's own too."""
+        """Whether an Interface that this node has attached was taken from it, or gives its guest other rights: every
+        ADD and DEL is told here, this node's own too."""
         if change.value is None:
             return False
         namespace, name = keys.split(change.key, keys.INTERFACES)
         if not self._healer.watches(InterfaceKey(namespace, name)):
             return False
         try:
-            return self._healer.lost(wire.INTERFACE.stored.loads(change.value, change.mod_revision))
+            interface = wire.INTERFACE.stored.loads(change.value, change.mod_revision)
+            return self._healer.lost(interface) or self._healer.outdated(interface)
         except BadInput as error:
             log.warning("ignored: key=%s error=%s", change.key, error)
             return False

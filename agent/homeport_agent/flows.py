@@ -35,7 +35,7 @@ _BASE = guards.base(tracking=True)
 
 
 class FlowEnder:
-    """One conntrack socket for each side, made when it is first needed."""
+    """Asks for the connections of each side when there is a first policy there."""
 
     def __init__(self, namespace_of: Callable[[Place], Namespace]) -> None:
         self._namespace_of = namespace_of
@@ -63,10 +63,6 @@ class FlowEnder:
                     denied = [flow for flow in mine if not _allowed(loaded, flow, facts, place, concerned)]
                 ended += sum(table.delete(flow) for flow in denied)
         return ended
-
-    def close(self) -> None:
-        for table in self._tables.values():
-            table.close()
 
 
 @dataclass(frozen=True)

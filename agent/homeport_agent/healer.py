@@ -17,7 +17,7 @@ from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.placement import Place
 from homeport_agent.policies import Policies, fact_of
-from homeport_agent.ports import Port, guest_config, moved_on, port_of
+from homeport_agent.ports import Port, guest_config, moved_on, port_of, rights_of
 from homeport_agent.reconcile import Mute, Reguard, Remove, Reopen, Replug, SeenPort, Step, diff
 from homeport_agent.switch import Guest, Switch
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
@@ -94,6 +94,18 @@ class Healer:
     def lost(self, interface: Interface) -> bool:
         """Whether this Interface, as the store has it now, was taken from an attachment of this node."""
         return any(nic.interface == interface.key and moved_on(interface, nic) for nic in self._nics())
+
+    def outdated(self, interface: Interface) -> bool:
+        """Whether a port of this Interface here has other rights than the Interface gives it now."""
+        for nic in self._nics():
+            port = self._switch.find_plugged(marks.port_name(nic.uid, nic.epoch))
+            if port is None or nic.interface != interface.key:
+                continue
+            with self._view.reading() as reading:
+                network = reading.network(nic.network)
+            if network is not None and rights_of(nic, network, interface) != port.rights:
+                return True
+        return False
 
     def _nics(self) -> Iterator[Nic]:
         return (nic for entry in self._journal.live() for nic in entry.attachment.nics)

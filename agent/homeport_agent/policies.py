@@ -59,10 +59,10 @@ class EndFlows(Protocol):
 class Policies:
     """Thread-safe. `start` begins to work off what `feed` brings."""
 
-    def __init__(self, switch: Switch, end_flows: EndFlows, muted: Callable[[], None]) -> None:
+    def __init__(self, switch: Switch, end_flows: EndFlows, heal: Callable[[], None]) -> None:
         self._switch = switch
         self._end_flows = end_flows
-        self._muted = muted
+        self._heal = heal
         self._tracking = switch.features.bridge_conntrack
         self._lock = threading.Lock()
         self._facts = Facts()
@@ -308,8 +308,10 @@ class Policies:
     # Under the lock
 
     def _put_zones(self, zones: Mapping[L2Domain, int]) -> None:
-        self._facts.put_zones(zones)
-        self._switch.put_zones(zones)
+        if zones != self._facts.zones():
+            self._facts.put_zones(zones)
+            self._switch.put_zones(zones)
+            self._heal()  # ports that speak already have them from then on
 
     def _update(self, place: Place) -> bool:
         compiler = self._facts.compilers.get(place.value)
@@ -368,7 +370,7 @@ class Policies:
         changed, self._unenforced = names != self._unenforced, names
         metrics.policy_unenforced.set(len(names))
         if changed:
-            self._muted()
+            self._heal()
 
 
 def fact_of(port: Port) -> PortFact:

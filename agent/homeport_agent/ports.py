@@ -60,12 +60,12 @@ def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement
         placement,
         PortMark(nic.interface, nic.uid, nic.epoch, nic.link if nic.kind is PortKind.TAP else ""),
         nic.mac,
-        _rights(nic, network, interface),
+        rights_of(nic, network, interface),
         network.l2_domain,
     )
 
 
-def _rights(nic: Nic, network: Network, interface: Interface | None) -> Rights:
+def rights_of(nic: Nic, network: Network, interface: Interface | None) -> Rights:
     """A family is bound where Homeport gives its addresses out, or this guest has some: it may use those, and those
     that it is allowed besides."""
     security = network.spec.security or Security()

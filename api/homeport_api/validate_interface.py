@@ -67,9 +67,3 @@ def interface_changes(old: Interface, new: Interface) -> tuple[FieldError, ...]:
                     FieldError(path, f"cannot change while the Interface is held by {holder}: detach it first")
                 )
     return tuple(errors)
-
-
-def interface_not_enforced(interface: Interface) -> tuple[str, ...]:
-    """The fields whose part is not built yet: stored, and without effect for now."""
-    fields = {"spec.allowedAddresses": interface.spec.allowed, "spec.trusted": interface.spec.trusted}
-    return tuple(name for name, value in fields.items() if value)

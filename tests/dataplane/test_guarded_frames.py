@@ -18,6 +18,7 @@ from homeport_dataplane.vlan import MUTED, PortVlans, ensure_vlans
 from homeport_netns_fixtures.capture import Capture, send
 from homeport_policy import guards
 from homeport_policy.guards import GuardedPort, Placement
+from homeport_policy.listing import read_element
 from homeport_policy.render import fingerprints, render
 from homeport_policy.ruleset import Ruleset
 from tests.dataplane.conftest import BRIDGE, Box, BoxMaker, guest_in, port_of
@@ -216,7 +217,8 @@ def test_the_base_table_loads_and_repeats(placement: Placement, switch: Box) -> 
     with_port = nft.list_owned()
     nft.apply(render(table))
     assert nft.list_owned() == with_port, "applied again it keeps elements"
-    present = {guards.read_element(name, key) for name, keys in with_port.elements.items() for key in keys}
+    known = {each.name: each for each in table.sets}
+    present = {read_element(known, name, key) for name, keys in with_port.elements.items() for key in keys}
     assert present == guards.desired([], [(port, True)])
     for _ in range(2):
         nft.apply(render(guards.mute("hp1")))
@@ -228,9 +230,9 @@ def test_a_rule_taken_by_hand_shows_and_is_put_back(switch: Box) -> None:
     nft = Nft(switch.ns)
     nft.apply(render(guards.base()))
     switch.shell.run("nft", "flush", "chain", "bridge", "homeport", "prerouting")
-    assert nft.list_owned().rules != fingerprints(guards.base())
+    assert nft.list_owned().rules != fingerprints(guards.base().chains)
     nft.apply(render(guards.base()))
-    assert nft.list_owned().rules == fingerprints(guards.base())
+    assert nft.list_owned().rules == fingerprints(guards.base().chains)
 
 
 def test_a_bridge_of_the_node_keeps_its_own_traffic(box: BoxMaker) -> None:

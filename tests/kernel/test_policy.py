@@ -1,0 +1,161 @@
+"""Policies in force, on one node and over two: real sockets, real changes, and a table that somebody takes away."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from .lan import Lan, ping, wait_until
+from .policies import OTHER, PORT, Policies, allow, connect, denied, maps, of, policy, reaches, server
+
+
+@pytest.fixture
+def policies(lan: Lan) -> Iterator[Policies]:
+    made = Policies(lan)
+    yield made
+    made.clear()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_one_may_reach_a_port_and_others_may_not(lan: Lan, policies: Policies, version: int) -> None:
+    server_guest, near, far = lan["blue2"], lan["blue1"], lan["blue3"]
+    with server(server_guest, version=version), server(server_guest, OTHER, version=version):
+        assert reaches(near, server_guest, version=version)
+        assert reaches(far, server_guest, version=version)
+        policies.put(policy("db", allow("blue2", "blue1", port=PORT)), server_guest)
+        before = denied(lan.a)
+        assert reaches(near, server_guest, version=version), "allowed on one node"
+        assert not reaches(near, server_guest, OTHER, version=version), "another port"
+        assert not reaches(far, server_guest, version=version), "another guest, from another node"
+        assert denied(lan.a) > before
+        policies.put(policy("db", allow("blue2", "blue3", port=PORT)), server_guest)
+        assert reaches(far, server_guest, version=version), "allowed over two nodes"
+        assert not reaches(near, server_guest, version=version)
+    with server(near, version=version), server(far, version=version):
+        assert reaches(server_guest, near, version=version), "nothing isolates its egress, and replies pass"
+        assert reaches(server_guest, far, version=version)
+
+
+def test_egress_is_judged_where_the_sender_is(lan: Lan, policies: Policies) -> None:
+    sender, near, far = lan["blue1"], lan["blue2"], lan["blue3"]
+    spec = {
+        "podSelector": of("blue1"),
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [{"podSelector": of("blue3")}], "ports": [{"port": PORT, "protocol": "TCP"}]}],
+    }
+    policies.put(policy("out", spec), sender)
+    with server(near), server(far), server(far, OTHER):
+        assert reaches(sender, far)
+        assert not reaches(sender, far, OTHER)
+        assert not reaches(sender, near)
+    assert not ping(sender, far.address, wait=1), "ICMP has no ports, so no rule with ports allows it"
+    with server(sender):
+        assert reaches(near, sender), "its ingress is not isolated, and its replies pass"
+
+
+def test_two_vlans_with_the_same_addresses_keep_apart(lan: Lan, policies: Policies) -> None:
+    """blue1 and green1 have one address, blue3's neighbour and green2 too; what one may the other may not."""
+    blue1, blue2, green1, green2 = lan["blue1"], lan["blue2"], lan["green1"], lan["green2"]
+    assert blue1.address == green1.address
+    assert blue2.address == green2.address
+    with server(blue2), server(green2):
+        policies.put(policy("blue", allow("blue2"), network="blue"), blue2)
+        policies.put(policy("green", allow("green2", "green1", port=PORT), network="green"), green2)
+        opened = connect(green1, green2.address)
+        assert opened is not None
+        with opened:
+            assert not reaches(blue1, blue2), "the same five numbers, established in the other VLAN"
+        policies.put(policy("blue", allow("blue2", "blue1", port=PORT), network="blue"), blue2)
+        policies.put(policy("green", allow("green2"), network="green"), green2)
+        opened = connect(blue1, blue2.address)
+        assert opened is not None
+        with opened:
+            assert not reaches(green1, green2)
+
+
+def test_a_flow_that_is_allowed_no_longer_ends(lan: Lan, policies: Policies) -> None:
+    client, host = lan["blue1"], lan["blue2"]
+    with server(host) as listening:
+        policies.put(policy("db", allow("blue2", "blue1", port=PORT)), host)
+        opened = connect(client, host.address)
+        assert opened is not None
+        with opened, listening.accept()[0] as accepted:
+            assert _passes(opened, accepted)
+            assert _passes(accepted, opened)
+            policies.put(policy("db", allow("blue2")), host)
+            wait_until(lambda: not maps_judged(lan), "the flows have been looked through")
+            assert not _passes(opened, accepted), "in the direction in which it was opened"
+            assert not _passes(accepted, opened), "nor in the other"
+            policies.put(policy("db", allow("blue2", "blue1", port=PORT)), host)
+            assert reaches(client, host), "a new one may"
+
+
+def test_a_flow_that_stays_allowed_is_not_disturbed(lan: Lan, policies: Policies) -> None:
+    client, host = lan["blue1"], lan["blue2"]
+    with server(host) as listening:
+        policies.put(policy("db", allow("blue2", "blue1", port=PORT)), host)
+        opened = connect(client, host.address)
+        assert opened is not None
+        with opened, listening.accept()[0] as accepted, lan.steady_ping("blue1", "blue3") as steady:
+            for peers in (("blue1", "blue3"), ("blue1",), ("blue1", "office1"), ("blue1", "blue3")):
+                policies.put(policy("db", allow("blue2", *peers, port=PORT)))
+                assert _passes(opened, accepted)
+                assert _passes(accepted, opened)
+                time.sleep(0.2)
+        assert steady.lost == 0
+
+
+@contextlib.contextmanager
+def isolated(lan: Lan, policies: Policies) -> Iterator[None]:
+    """blue2 can be reached by blue1 alone, before and after."""
+    with server(lan["blue2"]):
+        policies.put(policy("db", allow("blue2", "blue1", port=PORT)), lan["blue2"])
+        assert reaches(lan["blue1"], lan["blue2"])
+        assert not reaches(lan["blue3"], lan["blue2"])
+        yield
+        assert reaches(lan["blue1"], lan["blue2"])
+        assert not reaches(lan["blue3"], lan["blue2"])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param("flush ruleset", id="flush ruleset"),
+        pytest.param("delete table bridge homeport", id="delete table"),
+        pytest.param("flush chain bridge homeport {chain}", id="a chain's rules"),
+        pytest.param('delete element bridge homeport ingress {{ "{port}" }}', id="a port's lead"),
+        pytest.param("flush chain bridge homeport forward", id="the base's rules"),
+    ],
+)
+def test_what_is_taken_away_by_hand_comes_back(lan: Lan, policies: Policies, harm: str) -> None:
+    with isolated(lan, policies):
+        port = lan["blue2"].port
+        before = maps(lan.a)
+        lan.a.switch.nft(harm.format(chain=before["ingress"][port], port=port))
+        wait_until(lambda: maps(lan.a) == before, "the policies are back")
+        wait_until(lambda: ping(lan["green1"], lan["green2"].address), "the ports speak again")
+
+
+def test_policies_hold_over_the_agents_death(lan: Lan, policies: Policies) -> None:
+    with isolated(lan, policies):
+        lan.a.agent.kill()
+        assert reaches(lan["blue1"], lan["blue2"])
+        assert not reaches(lan["blue3"], lan["blue2"])
+        policies.put(policy("while-away", allow("blue2", "blue1", port=OTHER)))
+        lan.a.agent.start()
+        lan.a.agent.wait_ready(120)
+
+
+def maps_judged(lan: Lan) -> str:
+    return lan.a.switch.run("nft", "list", "set", "bridge", "homeport", "judged").stdout.partition("elements")[2]
+
+
+def _passes(sender: socket.socket, receiver: socket.socket) -> bool:
+    sender.send(b"x" * 100)
+    receiver.settimeout(1.5)
+    try:
+        return len(receiver.recv(100, socket.MSG_WAITALL)) == 100
+    except TimeoutError:
+        return False
