@@ -75,6 +75,7 @@ class Table:
                 name: {port: str(chain) for port, chain in owned.maps.get(name, {}).items()}
                 for name in (EGRESS, INGRESS)
             },
+            owned.elements.get(forward.ISOLATED, frozenset()),
             frozenset(name for name in owned.counters if is_of_program(name)),
         )
 

@@ -116,7 +116,7 @@ def port_chain(direction: Direction, policies: Sequence[tuple[PolicyKey, str]]) 
     is denied."""
     name = f"{_SHORT[direction]}_{digest(direction.value, tuple(policies))}"
     denied = f"{name}_denied"
-    rules = (Rule((), Jump(STATEFUL)), *(Rule((), Jump(chain)) for _, chain in policies), *_deny(name))
+    rules = (*(Rule((), Jump(chain)) for _, chain in policies), *_deny(name))
     counted = Counted(direction, denied_by=tuple(key for key, _ in policies))
     return Chain(name, None, 0, rules), {denied: counted}
 

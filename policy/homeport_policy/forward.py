@@ -1,6 +1,7 @@
 """The part of the base that policies hang from: what every packet between ports and uplinks is asked.
 
     forward   established, and not being judged anew ──► accept
+              from or to an isolated guest      ──► stateful: must be of a connection, and open it properly
               egress of the port it comes from  ──► out_…  ──► deliver
               nobody isolates its sender        ──► deliver
     deliver   from the node's own end           ──► accept
@@ -23,6 +24,7 @@ from homeport_policy.ruleset import (
     Goto,
     Icmp6Type,
     InSet,
+    Jump,
     Key,
     Map,
     NoSyn,
@@ -37,7 +39,8 @@ from homeport_policy.ruleset import (
 )
 
 PORTS = "ports"
-JUDGED, NODES, DHCP_SERVERS, ROUTERS, NEW_FLOWS = "judged", "nodes", "dhcp_servers", "routers", "new_flows"
+JUDGED, ISOLATED, NODES = "judged", "isolated", "nodes"
+DHCP_SERVERS, ROUTERS, NEW_FLOWS = "dhcp_servers", "routers", "new_flows"
 FLOWS_A_SECOND, FLOWS_AT_ONCE = 1000, 4000
 """New connections of one port. The connection tracking table has 65,536 places or more, and a place that nobody
 answered is free again after half a minute."""
@@ -54,6 +57,7 @@ as ARP is not."""
 SETS = (Set(DHCP_SERVERS, Key.IN_LINK), Set(ROUTERS, Key.IN_LINK))
 POLICY_SETS: tuple[Set | Map, ...] = (
     Set(JUDGED, Key.IN_LINK),
+    Set(ISOLATED, Key.IN_LINK),
     Set(NODES, Key.IN_LINK),
     Set(NEW_FLOWS, Key.IN_LINK, meter=True),
     Map(EGRESS, Key.IN_LINK),
@@ -93,15 +97,17 @@ def policy_rules() -> tuple[Rule, ...]:
         Rule((known, Reply()), Verdict.ACCEPT),
         Rule((State(frozenset({CtState.RELATED})),), Verdict.ACCEPT),
         Rule((known, InSet(Key.IN_LINK, JUDGED, False), InSet(Key.OUT_LINK, JUDGED, False)), Verdict.ACCEPT),
+        Rule((InSet(Key.IN_LINK, ISOLATED),), Jump(STATEFUL)),
+        Rule((InSet(Key.OUT_LINK, ISOLATED),), Jump(STATEFUL)),
         Rule((), Dispatch(Key.IN_LINK, EGRESS)),
         Rule((), Goto(DELIVER)),
     )
 
 
 def policy_chains() -> tuple[Chain, ...]:
-    """What ports' chains lead on to, and what they begin with: a packet of an isolated guest must be of a connection,
-    and open it properly if it is the first. Else the middle of a connection that was ended would begin one the other
-    way round, in which the denied direction is the reply."""
+    """What ports' chains lead on to, and what is asked of every packet from or to a guest that is isolated in either
+    direction: it must be of a connection, and open it properly if it is the first. Else the middle of a connection that
+    was ended would begin one the other way round, in which the denied direction is the reply."""
     deliver = (
         Rule((InSet(Key.IN_LINK, NODES),), Verdict.ACCEPT),
         Rule((), Dispatch(Key.OUT_LINK, INGRESS)),

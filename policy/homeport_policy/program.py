@@ -52,6 +52,11 @@ class Program:
     egress: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     ingress: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def ports(self) -> frozenset[str]:
+        """Those whose guests are isolated in either direction."""
+        return frozenset((*self.egress, *self.ingress))
+
     def isolated(self, direction: Direction) -> Mapping[str, str]:
         return self.egress if direction is Direction.EGRESS else self.ingress
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from homeport_api.addresses import IpAddress
+from homeport_policy.forward import ISOLATED
 from homeport_policy.program import EGRESS, INGRESS, Program
 from homeport_policy.ruleset import (
     L4,
@@ -226,6 +227,7 @@ def load(base: Ruleset, program: Program, elements: Iterable[Element] = ()) -> L
             maps[element.set][element.key] = element.value
     for name, leads in ((EGRESS, program.egress), (INGRESS, program.ingress)):
         maps[name] = {(port,): chain for port, chain in leads.items()}
+    sets[ISOLATED] = {(port,) for port in program.ports}
     contents = {name: content.elements for name, content in program.sets.items()}
     chains = {chain.name: chain for chain in base.chains} | dict(program.chains)
     return Loaded(chains, {name: frozenset(keys) for name, keys in sets.items()} | contents, maps)

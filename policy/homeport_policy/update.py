@@ -15,22 +15,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from homeport_api.networkpolicy import Direction
-from homeport_policy.forward import POLICY_SETS
+from homeport_policy.forward import ISOLATED, POLICY_SETS
 from homeport_policy.program import EGRESS, INGRESS, Content, Program
 from homeport_policy.render import add_chain, add_elements, add_set, delete_elements, fingerprints
-from homeport_policy.ruleset import Element, Goto, InSet, Jump, Map, Part, Set
+from homeport_policy.ruleset import Element, Goto, InSet, Jump, Map, Part, Set, element
 
 _PREFIXES = {"chain": ("p_", "in_", "out_"), "set": ("a4_", "a6_", "n4_", "n6_")}
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What of programs a table has: each chain's fingerprints, sets with what is in them, where the maps lead, and the
-    counters' names."""
+    """What of programs a table has: each chain's fingerprints, sets with what is in them, where the maps lead, which
+    ports are isolated, and the counters' names."""
 
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sets: Mapping[str, frozenset[tuple[Part, ...]]] = field(default_factory=dict)
     maps: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {EGRESS: {}, INGRESS: {}})
+    isolated: frozenset[str] = frozenset()
     counters: frozenset[str] = frozenset()
 
 
@@ -45,6 +46,7 @@ def present_of(program: Program) -> Present:
         fingerprints(program.chains.values()),
         {name: content.elements for name, content in program.sets.items()},
         {EGRESS: program.egress, INGRESS: program.ingress},
+        program.ports,
         frozenset(program.counters),
     )
 
@@ -73,6 +75,8 @@ def _lines(present: Present, program: Program, table: str) -> Iterator[str]:
         new = [Element(map_name, (port,), chain) for port, chain in leads.items() if before.get(port) != chain]
         yield from delete_elements(table, map_name, gone)
         yield from add_elements(table, map_name, new)
+    yield from delete_elements(table, ISOLATED, (element(ISOLATED, port) for port in present.isolated - program.ports))
+    yield from add_elements(table, ISOLATED, (element(ISOLATED, port) for port in program.ports - present.isolated))
     for set_name, elements in present.sets.items():
         if set_name in program.sets:
             surplus = elements - program.sets[set_name].elements

@@ -29,7 +29,7 @@ def test_a_chain_that_somebody_changed_is_made_anew() -> None:
     program = next(made for seed in range(99) if (made := compile_snapshot(Dice(seed).snapshot())).chains)
     name = next(iter(program.chains))
     present = present_of(program)
-    changed = Present({**present.chains, name: ()}, present.sets, present.maps, present.counters)
+    changed = Present({**present.chains, name: ()}, present.sets, present.maps, present.isolated, present.counters)
     first, second, *rules = plan_update(changed, program, "homeport").decode().splitlines()
     assert (first, second) == (f"add chain bridge homeport {name}", f"flush chain bridge homeport {name}")
     assert all(line.startswith(f"add rule bridge homeport {name} ") for line in rules)
