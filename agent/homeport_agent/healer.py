@@ -129,6 +129,8 @@ class Healer:
             wanted = self._wanted()
             self._adopt(wanted)
             repairs = sum(self._heal_side(where, wanted) for where in Place)
+            for name in self._switch.finish_returned():
+                log.warning("returned tap=%s: no attachment has it", name)
             if self._synced():
                 for name in self._switch.remove_unused():
                     log.info("removed link=%s: no Network has it any more", name)
