@@ -153,6 +153,31 @@ def test_an_add_that_fails_takes_its_interface_with_it_and_no_manifest(lab: Lab,
     lab.require_clean(ports=0)
 
 
+def test_an_interface_with_the_longest_name_is_attached_like_any_other(lab: Lab) -> None:
+    name = ".".join(("i" * 63, "j" * 63, "k" * 63, "l" * 61))
+    assert len(name) == 253
+    manifest = (
+        f"{{apiVersion: homeport.dev/v1, kind: Interface, metadata: {{name: {name}}}, spec: {{networkName: lab}}}}"
+    )
+    lab.node.homeport("apply", "-f", "-", stdin=manifest)
+    guest, peer = lab.guest(), lab.guest("peer")
+    mine = lab.added("c1", guest, network=None, interface=name)
+    address = lab.added("c2", peer, vm="peer")[0].split("/")[0]
+    with flood(guest, address) as ping:
+        assert lab.added("c1", guest, network=None, interface=name) == mine
+        assert lab.call("CHECK", "c1", guest, network=None, interface=name).exit_code == 0
+        lab.restart()
+    assert ping.lost == 0 < ping.sent
+    port = next(port for port, mark in lab.ports().items() if mark.interface.name != "peer-eth0")
+    index = lab.port_indexes()[port]
+    lab.node.switch.ip(f"link set {port} nomaster")
+    wait_until(lambda: lab.master(port) == "hpi-lab", "healed")
+    assert lab.port_indexes()[port] == index
+    lab.require_clean(ports=2)
+    assert lab.delete("c1").exit_code == 0
+    lab.require_clean(ports=1)
+
+
 def test_attach_repeats_with_the_same_link_and_refuses_another(lab: Lab) -> None:
     guest, other = lab.guest(), lab.guest("other")
     first = lab.attach("web", guest)
