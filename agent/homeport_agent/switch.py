@@ -290,6 +290,19 @@ class Switch:
             return False
         return True
 
+    def finish_returned(self) -> list[str]:
+        """Taps that are back under their own names and still marked, for an agent ended in between: no ports any more.
+        Their names. One that is on its way into the switch looks the same, and is known."""
+        finished: list[str] = []
+        for link in links.list_links(self.host):
+            mark = link.mark
+            if link.kind != "tun" or mark is None or mark.origin != link.name:
+                continue
+            if not self.plugged(marks.port_name(mark.uid, mark.epoch)):
+                tap.finish_return(self.host, link.name)
+                finished.append(link.name)
+        return finished
+
     def _side_of(self, name: str, port: Port | None) -> Side:
         """Where a port is: a known one by its placement, another where the kernel has it."""
         if port is not None:
