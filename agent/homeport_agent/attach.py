@@ -269,14 +269,14 @@ class Attacher:
             self._stray()
 
     def _give_up(self, key: AttachmentKey, nics: Sequence[AttachedNic]) -> None:
-        """Undoes an allocation, Interfaces that this call made included: a refused call leaves nobody an address. When
-        the store is away just now, the node's journal remembers to end what the call holds."""
+        """Undoes an allocation, Interfaces that this call made and nobody touched since included: a refused call leaves
+        nobody an address. When the store is away just now, the node's journal remembers to end what the call holds."""
         attachment = Attachment(key, Source.CNI, "", tuple(nic.nic for nic in nics))
         try:
             self._settler.settle(self._journal.ended(attachment, self._clock(), GAVE_UP))
             for nic in nics:
                 if nic.interface.meta.revision == 0 and not nic.nic.ephemeral:
-                    self._allocator.delete_interface(nic.interface.key, GAVE_UP)
+                    self._allocator.withdraw(nic.interface, GAVE_UP)
         except HomeportError as error:
             log.warning("undo left to the next start key=%s error=%s", key, error)
 

@@ -34,7 +34,7 @@ def check_port(
     """What the kernel has otherwise: the port, its VLANs and guards, and the guest's end."""
     side = switch.side(port.placement.place)
     link = links.find_link(side.namespace, port.name)
-    if link is None or link.mark != port.mark:
+    if link is None or link.alias != str(port.mark):
         return [f"port {port.name} is gone from the switch"]
     wrong: list[str] = []
     if not link.up:

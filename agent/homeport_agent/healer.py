@@ -147,6 +147,8 @@ class Healer:
             self._adopt(wanted)
             self._tell(wanted)
             repairs = sum(self._heal_side(where, wanted) for where in Place)
+            for name in self._switch.finish_returned():
+                log.warning("returned tap=%s: no attachment has it", name)
             if self._synced():
                 for name in self._switch.remove_unused():
                     log.info("removed link=%s: no Network has it any more", name)
@@ -204,7 +206,7 @@ class Healer:
             try:
                 with self._locks.hold(port.key, PATIENCE):
                     if self._lives(entry):
-                        self._switch.adopt(port, is_open=name not in wanted.lost)
+                        self._switch.adopt(port, is_open=not self._lost(port.nic))
             except HomeportError as error:
                 self._failed(f"adopt {name}", error)
 
@@ -309,9 +311,15 @@ class Healer:
         now = self._journal.find(entry.attachment.key)
         return now is not None and now.ended is None and now.attachment.nics == entry.attachment.nics
 
+    def _lost(self, nic: Nic) -> bool:
+        """Whether the Interface was taken from this attachment, as of now and not as of the look that began the run."""
+        with self._view.reading() as reading:
+            interface = reading.interface(nic.interface)
+        return interface is not None and moved_on(interface, nic)
+
     def _restore(self, step: Replug | Reopen, port: Port, why: str, entry: Entry) -> int:
         with self._locks.hold(port.key, PATIENCE):
-            if not self._lives(entry):
+            if not self._lives(entry) or self._lost(port.nic):
                 return 0
             if isinstance(step, Reopen):
                 self._reopen(port)
@@ -320,6 +328,8 @@ class Healer:
                 metrics.swept.inc()
                 self._end_held(port.key, "its port and its guest are gone")
                 return 1
+            if self._lost(port.nic):  # while it was opened
+                self._switch.mute([port.name])
         log.warning("healed port=%s interface=%s: %s", port.name, port.nic.interface, why)
         metrics.healed.labels("port").inc()
         return 1

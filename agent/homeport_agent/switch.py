@@ -343,6 +343,19 @@ class Switch:
         host = links.find_link(self.host, name)
         return Place.HOST if host is not None and host.mark is not None else Place.SWITCH
 
+    def finish_returned(self) -> list[str]:
+        """Taps that are back under their own names and still marked, for an agent ended in between: no ports any more.
+        Their names. One that is on its way into the switch looks the same, and is known."""
+        finished: list[str] = []
+        for link in links.list_links(self.host):
+            mark = link.mark
+            if link.kind != "tun" or mark is None or mark.origin != link.name:
+                continue
+            if not self.plugged(marks.port_name(mark.uid, mark.epoch)):
+                tap.finish_return(self.host, link.name)
+                finished.append(link.name)
+        return finished
+
     def _side_of(self, name: str, port: Port | None) -> Side:
         """Where a port is: a known one by its placement, another where the kernel has it."""
         if port is not None:

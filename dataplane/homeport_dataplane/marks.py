@@ -1,7 +1,7 @@
 """Names, MACs and aliases of the links that are ours, and back. Pure: the same on every node and after every restart.
 
 The alias of a port says whose it is, so that after a crash the kernel alone tells which ports exist. Link names have at
-most 15 characters (IFNAMSIZ) and neither colon nor slash.
+most 15 characters (IFNAMSIZ) and neither colon nor slash; aliases have at most 254 (IFALIASZ, with a terminating zero).
 """
 
 import hashlib
@@ -16,6 +16,7 @@ OWN_PREFIXES = tuple(f"{kind}{end}" for kind in (_UPLINK_BRIDGE, _ISOLATED_BRIDG
 """What names of bridges and uplinks begin with. With the separator: a port's name goes on with any hex digit."""
 """What bridges and uplinks of ours are called in the switch."""
 _NAME_LENGTH = 15
+_ALIAS_LENGTH = 254
 _OWNER = "homeport"
 DISCARDED = f"{_OWNER}:discarded"
 """The alias of a link that only waits for its deletion."""
@@ -23,7 +24,9 @@ DISCARDED = f"{_OWNER}:discarded"
 
 @dataclass(frozen=True, slots=True)
 class PortMark:
-    """Whose port a link is: Interface, uid and epoch. `origin` is the name a tap had before it became a port."""
+    """Whose port a link is: Interface, uid and epoch. `origin` is the name a tap had before it became a port. In an
+    alias a name too long for it is cut, with a hash: who is meant is told by the uid, and two marks are the same when
+    their texts are."""
 
     interface: InterfaceKey
     uid: str
@@ -31,11 +34,16 @@ class PortMark:
     origin: str = ""
 
     def __str__(self) -> str:
-        return ":".join((_OWNER, str(self.interface), self.uid, str(self.epoch), self.origin))
+        rest = f":{self.uid}:{self.epoch}:{self.origin}"
+        whole = f"{_OWNER}:{self.interface}{rest}"
+        if len(whole.encode()) <= _ALIAS_LENGTH:
+            return whole
+        end = f"={_hash(str(self.interface), 12)}{rest}"
+        return whole[: _ALIAS_LENGTH - len(end.encode())] + end
 
 
 def parse_mark(alias: str) -> PortMark | None:
-    """The mark that an alias holds; None for every other alias."""
+    """The mark that an alias holds, with the Interface's name as it stands there; None for every other alias."""
     match alias.split(":"):
         case [owner, interface, uid, epoch, origin] if owner == _OWNER and epoch.isdecimal():
             namespace, slash, name = interface.partition("/")

@@ -58,7 +58,7 @@ def is_right(link: Link, port: Port, bridge: int) -> bool:
     """Whether nothing about the port's own end needs to be done."""
     return (
         link.master == bridge
-        and link.mark == port.mark
+        and link.alias == str(port.mark)
         and link.mac == port.mac
         and link.mtu == port.mtu
         and link.up

@@ -7,6 +7,7 @@ that the next hypervisor cannot find by name: it is refused. Reference: the kern
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 from dataclasses import dataclass
@@ -97,10 +98,24 @@ def return_tap(switch: Namespace, origin: Namespace, name: str) -> Link | None:
     if find_link(origin, mark.origin) is not None:
         raise Conflict(f"tap {name} cannot go back: {origin.label} has another link named {mark.origin} now")
     with switch.netlink() as socket:
-        off = set_link(f"taking tap {name} off its bridge", link.index, netlink.u32(MASTER, 0), up=False)
-        socket.request(off, set_link(f"clearing the alias of {name}", link.index, netlink.attribute(ALIAS, b"")))
+        socket.request(set_link(f"taking tap {name} off its bridge", link.index, netlink.u32(MASTER, 0), up=False))
+        # The alias goes last: until the tap is back, it is all that tells whose it is and where it was.
         socket.request(_move(f"moving tap {name} back to {origin.label}", link.index, origin, mark.origin))
-    return find_link(origin, mark.origin)
+    return finish_return(origin, mark.origin)
+
+
+def finish_return(origin: Namespace, name: str) -> Link | None:
+    """The last step of `return_tap`: the tap of that name is no port any more. A repeat changes nothing; None when the
+    tap is gone."""
+    link = find_link(origin, name)
+    if link is None or link.mark is None:
+        return link
+    clear = set_link(f"clearing the alias of {name}", link.index, netlink.attribute(ALIAS, b""))
+    with origin.netlink() as socket:
+        _, refusals = socket.attempt(clear)
+    if 0 in refusals and refusals[0].errno != errno.ENODEV:
+        raise refusals[0]
+    return find_link(origin, name)
 
 
 def _move_in(origin: Namespace, switch: Namespace, port: Port) -> Link:

@@ -198,6 +198,22 @@ class Allocator:
         holds it."""
         self._committer.run(self._removal(key, reason))
 
+    def withdraw(self, made: Interface, reason: str) -> bool:
+        """Deletes the Interface that an attach made and that is given up, as its caller was told of it. One that was
+        applied, attached or made anew since stays: False, as for one that is not there. Raises InUse while that attach
+        holds it."""
+
+        def plan(snapshot: Snapshot) -> tuple[Transaction | None, bool]:
+            interface = snapshot.interface(made.key)
+            if interface is None or not _is_as_made(interface, made):
+                return None, False
+            _require_idle(interface)
+            draft = Draft()
+            draft_removal(snapshot, draft, interface, reason, self._clock(), self._random)
+            return draft.finish(), True
+
+        return self._committer.run(plan)
+
     def orphan(self, namespace: str, vm: str) -> tuple[InterfaceKey, ...]:
         """Starts `reclaimAfter` for the Interfaces of a VM whose object is gone; a repeat keeps the first time."""
         prefix = keys.index_of(namespace, vm)
@@ -304,7 +320,21 @@ def _idle(snapshot: Snapshot, key: InterfaceKey) -> Interface:
     interface = snapshot.interface(key)
     if interface is None:
         raise NotFound(f"Interface {key} does not exist")
+    _require_idle(interface)
+    return interface
+
+
+def _require_idle(interface: Interface) -> None:
     holder = holders.active_holder(interface.status)
     if holder is not None:
-        raise InUse(f"Interface {key} is held by {holder}: detach it first")
-    return interface
+        raise InUse(f"Interface {interface.key} is held by {holder}: detach it first")
+
+
+def _is_as_made(interface: Interface, made: Interface) -> bool:
+    """Whether it is the same Interface, nobody has written to it and nobody else has held it."""
+    return (
+        interface.meta.uid == made.meta.uid
+        and interface.spec == made.spec
+        and (interface.meta.labels, interface.meta.annotations) == (made.meta.labels, made.meta.annotations)
+        and interface.status.epoch == made.status.epoch
+    )

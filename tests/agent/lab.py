@@ -185,7 +185,8 @@ class Lab:
         return holder.container_id if holder else None
 
     def attachments(self) -> set[str]:
-        return {attachment.key.container_id for attachment in self.objects.attachments_on(self.node.name)}
+        """One of nothing only keeps an ADD that was given up from being applied late."""
+        return {each.key.container_id for each in self.objects.attachments_on(self.node.name) if each.nics}
 
     def findings(self) -> list[str]:
         """What `homeport ipam fsck` has to say."""

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from homeport_netns_fixtures.cni import Answer
+from homeport_netns_fixtures.netns import Namespace
 
 from .lab import Lab, Refused, flood, together, wait_until
 
@@ -12,8 +13,7 @@ from .lab import Lab, Refused, flood, together, wait_until
 class Call:
     """An ADD on a thread of its own; `answer` waits for it."""
 
-    def __init__(self, lab: Lab, container: str) -> None:
-        guest = lab.guest(container)
+    def __init__(self, lab: Lab, container: str, guest: Namespace) -> None:
         self._answers: list[Answer] = []
         self._thread = threading.Thread(target=lambda: self._answers.append(lab.add(container, guest, vm="web")))
         self._thread.start()
@@ -133,6 +133,51 @@ def test_the_end_of_an_attachment_that_was_taken_over_frees_nothing(lab: Lab) ->
     lab.require_clean(ports=1)
 
 
+@pytest.mark.parametrize("applied", [False, True])
+def test_an_add_that_fails_takes_its_interface_with_it_and_no_manifest(lab: Lab, applied: bool) -> None:
+    manifest = """{apiVersion: homeport.dev/v1, kind: Interface, metadata: {name: web-eth0, labels: {tier: web}},
+        spec: {networkName: lab, virtualMachineName: web, interfaceName: eth0}}"""
+    lab.restart(fault="add:allocated=pause")
+    guest = lab.guest("c1")
+    guest.ip("link add eth0 type bridge")  # the link cannot be made
+    call = Call(lab, "c1", guest)
+    lab.wait_fault()
+    if applied:
+        lab.node.homeport("apply", "-f", "-", stdin=manifest)
+    lab.resume()
+    assert call.answer().exit_code != 0
+    interface = lab.interface("web-eth0")
+    assert (interface is not None) == applied
+    if interface is not None:
+        assert (interface.meta.labels, interface.status.holders) == ({"tier": "web"}, ())
+    lab.require_clean(ports=0)
+
+
+def test_an_interface_with_the_longest_name_is_attached_like_any_other(lab: Lab) -> None:
+    name = ".".join(("i" * 63, "j" * 63, "k" * 63, "l" * 61))
+    assert len(name) == 253
+    manifest = (
+        f"{{apiVersion: homeport.dev/v1, kind: Interface, metadata: {{name: {name}}}, spec: {{networkName: lab}}}}"
+    )
+    lab.node.homeport("apply", "-f", "-", stdin=manifest)
+    guest, peer = lab.guest(), lab.guest("peer")
+    mine = lab.added("c1", guest, network=None, interface=name)
+    address = lab.added("c2", peer, vm="peer")[0].split("/")[0]
+    with flood(guest, address) as ping:
+        assert lab.added("c1", guest, network=None, interface=name) == mine
+        assert lab.call("CHECK", "c1", guest, network=None, interface=name).exit_code == 0
+        lab.restart()
+    assert ping.lost == 0 < ping.sent
+    port = next(port for port, mark in lab.ports().items() if mark.interface.name != "peer-eth0")
+    index = lab.port_indexes()[port]
+    lab.node.switch.ip(f"link set {port} nomaster")
+    wait_until(lambda: lab.master(port) == "hpi-lab", "healed")
+    assert lab.port_indexes()[port] == index
+    lab.require_clean(ports=2)
+    assert lab.delete("c1").exit_code == 0
+    lab.require_clean(ports=1)
+
+
 def test_attach_repeats_with_the_same_link_and_refuses_another(lab: Lab) -> None:
     guest, other = lab.guest(), lab.guest("other")
     first = lab.attach("web", guest)
@@ -147,7 +192,7 @@ def test_attach_repeats_with_the_same_link_and_refuses_another(lab: Lab) -> None
 @pytest.mark.parametrize("step", ["allocated", "wired", "opened"])
 def test_an_add_at_work_is_a_holder_whose_port_is_not_gone(lab: Lab, step: str) -> None:
     lab.restart(fault=f"add:{step}=pause")
-    first = Call(lab, "c1")
+    first = Call(lab, "c1", lab.guest("first"))
     lab.wait_fault()
     answer = lab.add("c2", lab.guest("second"), vm="web")
     lab.resume()
@@ -161,7 +206,7 @@ def test_an_add_at_work_is_a_holder_whose_port_is_not_gone(lab: Lab, step: str) 
 @pytest.mark.parametrize("step", ["allocated", "wired", "opened"])
 def test_an_add_that_was_taken_over_while_at_work_is_silent_and_refused(lab: Lab, step: str) -> None:
     lab.restart(fault=f"add:{step}=pause")
-    first = Call(lab, "c1")
+    first = Call(lab, "c1", lab.guest("first"))
     lab.wait_fault()
     new, peer = lab.guest("new"), lab.guest("peer")
     lab.attach("web", new, takeOver=True)

@@ -1,5 +1,7 @@
 """What somebody else takes from the switch is back at the kernel's notification; what is not ours is left alone."""
 
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -124,6 +126,30 @@ def test_what_others_do_on_the_node_changes_nothing(lab: Lab) -> None:
         lab.node.switch.nft("add table bridge theirs\ndelete table bridge theirs\n")
     assert ping.lost == 0 < ping.sent
     lab.require_clean(ports=2)
+
+
+def test_a_port_that_is_taken_over_while_a_repair_waits_is_not_opened_again(lab: Lab) -> None:
+    """A repeated ADD keeps the repair waiting, until an operator has taken the Interface over."""
+    old, new = lab.guest("old"), lab.guest("new")
+    lab.added("c1", old, vm="web")
+    port = port_of(lab, "web")
+    lab.restart(fault="add:opened=pause")
+    repeat = threading.Thread(target=lambda: lab.add("c1", old, vm="web"))
+    repeat.start()
+    lab.wait_fault()
+    lab.node.switch.nft(f"delete element bridge homeport speaking {{ {port} }}\n")
+    time.sleep(0.2)  # the repair waits by then, and is patient for a second
+    lab.attach("web", new, takeOver=True)
+    lab.resume()
+    repeat.join()
+    lab.node.switch.nft("add element bridge homeport trunks { hp0123456789ab }\n")
+    wait_until(lambda: not lab.elements()["trunks"], "the healer has looked again")
+    log = (lab.node.directory / "agent.log").read_text()
+    assert f"healed port={port}" not in log
+    assert port in lab.ports()
+    assert len(lab.elements()["speaking"]) == 1
+    assert lab.delete("c1").exit_code == 0
+    lab.require_clean(ports=1)
 
 
 def test_a_restarted_agent_disturbs_no_guest(lab: Lab) -> None:

@@ -154,6 +154,32 @@ def test_a_hypervisor_that_is_back_at_once_is_not_cut_off(lab: Lab, hold: Hold) 
         wait_until(lambda: lab.holder("web-eth0") is None, "ended")
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_return_cut_short_by_a_kill_is_finished_at_the_next_start(lab: Lab, hold: Hold, moved: bool) -> None:
+    peer = lab.attach("peer", lab.guest("peer")).split("/")[0]
+    vm = hold("tap0")
+    attach_tap(lab, "web", "tap0")
+    lab.restart(fault="del:journaled=kill")
+    with pytest.raises(AssertionError, match="closed the connection"):
+        lab.ask("detach", vm="web")
+    lab.node.agent.wait_exit()
+    (port,) = (name for name, mark in lab.ports().items() if mark.origin)
+    lab.node.switch.ip(f"link set {port} nomaster down")
+    if moved:
+        lab.node.switch.ip(f"link set {port} netns {lab.node.namespace.name} name tap0")
+    lab.start()
+
+    def finished() -> bool:
+        return any(
+            link["ifname"] == "tap0" and "ifalias" not in link for link in lab.node.namespace.show("link")
+        ) and not any(mark.origin for mark in lab.ports().values())
+
+    wait_until(finished, "the tap is the hypervisor's again, and nobody else's")
+    attach_tap(lab, "web", "tap0")
+    ask_peer(lab, vm, "web", peer)
+    lab.require_clean(ports=2)
+
+
 def test_a_tap_whose_name_is_taken_meanwhile_is_deleted_and_detach_succeeds(lab: Lab, hold: Hold) -> None:
     hold("tap0")
     attach_tap(lab, "web", "tap0")

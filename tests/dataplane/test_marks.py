@@ -1,5 +1,7 @@
 """Names and marks: within the kernel's limits, never colliding, and read back as written."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,10 +72,18 @@ def test_any_alias_is_read_without_an_error(alias: str) -> None:
     assert mark is None or parse_mark(str(mark)) == mark
 
 
-def test_the_longest_mark_fits_an_alias() -> None:
-    """IFALIASZ is 256, the terminating zero included."""
-    mark = PortMark(InterfaceKey("n" * 63, "i" * 63), "u" * 36, 2**31, "t" * 15)
-    assert len(str(mark)) < 256
+@pytest.mark.parametrize("length", [63, 117, 118, 119, 120, 253])
+def test_the_longest_mark_fits_an_alias_and_says_whose_it_is(length: int) -> None:
+    """IFALIASZ is 256, and the kernel takes one less, the terminating zero included."""
+    mark = PortMark(InterfaceKey("n" * 63, "i" * length), "u" * 36, 2**31, "t" * 15)
+    assert len(str(mark)) < 255
+    read = parse_mark(str(mark))
+    assert read is not None
+    assert (read.uid, read.epoch, read.origin, read.interface.namespace) == (mark.uid, mark.epoch, "t" * 15, "n" * 63)
+    assert str(read) == str(mark)
+    assert (read == mark) == (length < 118)
+    other = replace(mark, interface=replace(mark.interface, name="i" * (length - 1) + "j"))
+    assert str(other) != str(mark)
 
 
 @given(st.text("abcdef0123456789-", min_size=1, max_size=36), st.integers(0, 100))

@@ -5,11 +5,13 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from homeport_api.errors import Conflict, NotAllowed, NotFound
 from homeport_dataplane import links, tap
+from homeport_dataplane.errors import KernelRefused
 from homeport_dataplane.guest import GuestConfig, configure_guest
 from homeport_dataplane.veth import ensure_veth
 from homeport_netns_fixtures.capture import Capture
@@ -99,6 +101,32 @@ def test_a_name_taken_meanwhile_keeps_the_tap_where_it_is(switch: Box, box: BoxM
         with pytest.raises(Conflict, match="another link named tap0"):
             tap.return_tap(switch.ns, node.ns, port.name)
         assert links.find_link(switch.ns, port.name) is not None
+
+
+def test_a_return_cut_short_leaves_a_tap_that_says_whose_it_is(switch: Box, box: BoxMaker) -> None:
+    """The node has a link of the port's name, and none can have that of this mark: the kernel refuses the move."""
+    node = box("node")
+    port = port_of("uid1", origin="tap0")
+    node.shell.ip(f"link add {port.name} type bridge")
+    with opened_tap(node) as descriptor:
+        tap.ensure_tap(node.ns, switch.ns, port)
+        switch.shell.ip(f"link set {port.name} alias {replace(port.mark, origin='a/b')}")
+        with pytest.raises(KernelRefused, match="moving tap"):
+            tap.return_tap(switch.ns, node.ns, port.name)
+        left = links.find_link(switch.ns, port.name)
+        assert left is not None
+        assert left.mark == replace(port.mark, origin="a/b")
+        assert (left.up, left.master) == (False, None)
+
+        switch.shell.ip(f"link set {port.name} alias {port.mark}")
+        switch.shell.ip(f"link set {port.name} netns {node.shell.name} name tap0")
+        assert [(name, mark) for name, (_, mark) in links.list_ports(node.ns).items()] == [("tap0", port.mark)]
+        back = tap.finish_return(node.ns, "tap0")
+        assert back is not None
+        assert (back.name, back.alias) == ("tap0", "")
+        assert tap.finish_return(node.ns, "tap0") == back
+        os.fstat(descriptor)
+    assert tap.finish_return(node.ns, "tap0") is None
 
 
 def test_what_a_hand_changed_is_set_right(switch: Box, box: BoxMaker) -> None:

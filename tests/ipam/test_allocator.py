@@ -11,7 +11,7 @@ import pytest
 from homeport_api.addresses import L2Domain, MacAddress
 from homeport_api.attachment import Attachment, AttachRequest, Source
 from homeport_api.errors import AlreadyExists, Exhausted, Held, InUse, Invalid, NotFound, Unavailable
-from homeport_api.interface import Phase
+from homeport_api.interface import Interface, Phase
 from homeport_ipam.allocator import Allocator
 from homeport_ipam.journal import RELEASE, Release, entry_key
 from homeport_ipam.view import View
@@ -234,6 +234,43 @@ class TestRelease:
         for prefix in (keys.INTERFACES, keys.INDEX, keys.ADDRESSES, keys.MACS):
             assert world.below(prefix) == []
         assert len(journal(world)) == 1
+
+    @pytest.mark.parametrize("fed", [True, False])
+    def test_a_call_withdraws_what_it_made_and_nothing_else(self, fed: bool) -> None:
+        world = World()
+        allocator = world.another() if fed else world.allocator
+
+        def made() -> Interface:
+            (one,) = world.allocator.attach(call())
+            world.allocator.end(call().key, "gave up")
+            return one.interface
+
+        first = made()
+        assert allocator.withdraw(first, "gave up")
+        for prefix in (keys.INTERFACES, keys.INDEX, keys.ADDRESSES, keys.MACS):
+            assert world.below(prefix) == []
+        assert not allocator.withdraw(first, "gave up"), "a repeat"
+
+        second = made()
+        assert not allocator.withdraw(first, "gave up"), "made anew"
+        world.allocator.attach(call(container="c2"))
+        assert not allocator.withdraw(second, "gave up"), "attached since"
+        world.allocator.end(call(container="c2").key, "DEL")
+        assert not allocator.withdraw(second, "gave up"), "and ended again"
+        world.allocator.delete_interface(WEB, "operator")
+
+        third = made()
+        labelled = replace(third, meta=replace(third.meta, labels={"tier": "web"}))
+        world.allocator.reserve(labelled)
+        assert not allocator.withdraw(third, "gave up"), "applied since"
+        assert world.interface().meta.labels == {"tier": "web"}
+        assert world.findings() == ()
+
+    def test_what_is_still_held_is_not_withdrawn(self) -> None:
+        world = World()
+        (one,) = world.allocator.attach(call())
+        with pytest.raises(InUse):
+            world.allocator.withdraw(one.interface, "gave up")
 
     def test_the_journal_is_trimmed_by_age(self) -> None:
         world = World()
