@@ -15,6 +15,7 @@ from homeport_api.meta import Condition
 
 FORWARDING_DROPPED = "ForwardingDropped"
 FRAGMENTS_LOST = "FragmentsLost"
+STATEFUL_POLICY_UNAVAILABLE = "StatefulPolicyUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,21 @@ class HostFacts:
     br_netfilter: bool
     dropping: str | None = None
     tracking: str | None = None
+
+
+def kernel_conditions(*, tracking: bool) -> tuple[Condition, ...]:
+    """What this node's kernel cannot do for any Network. `tracking`: it tracks bridged connections."""
+    if tracking:
+        return ()
+    return (
+        Condition(
+            STATEFUL_POLICY_UNAVAILABLE,
+            "True",
+            "KernelLacksBridgeConntrack",
+            "this kernel does not track bridged connections (CONFIG_NF_CONNTRACK_BRIDGE): an Interface that a policy "
+            "isolates is not attached here, or muted; use a kernel that does",
+        ),
+    )
 
 
 def host_conditions(placement: Placement, facts: HostFacts) -> tuple[Condition, ...]:

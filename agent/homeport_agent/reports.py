@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from homeport_agent.conditions import HostFacts, host_conditions
+from homeport_agent.conditions import HostFacts, host_conditions, kernel_conditions
 from homeport_agent.placement import Place, Placement
 from homeport_agent.switch import Switch
 from homeport_api import wire
@@ -103,9 +103,10 @@ class Reporter:
             return error
 
     def _judge(self, name: str, found: Placement | HomeportError, facts: HostFacts) -> NodeReport:
+        kernel = kernel_conditions(tracking=self._switch.features.bridge_conntrack)
         if isinstance(found, HomeportError):
-            return NodeReport(self._node, name, ready=False, reason=str(found))
-        return NodeReport(self._node, name, ready=True, conditions=host_conditions(found, facts))
+            return NodeReport(self._node, name, ready=False, reason=str(found), conditions=kernel)
+        return NodeReport(self._node, name, ready=True, conditions=(*host_conditions(found, facts), *kernel))
 
     def _facts(self) -> HostFacts:
         seen = br_netfilter(self._switch.host)

@@ -1,5 +1,5 @@
-"""The step with VLANs. It runs on this machine's kernel where that filters VLANs, else inside Debian's, in a virtual
-machine of its own:
+"""The steps with VLANs and policies. They run on this machine's kernel where that can, else inside Debian's, in a
+virtual machine of its own:
 
     python -m homeport_netns_fixtures.demo.vlans here EXAMPLES         in the kernel that runs
     python -m homeport_netns_fixtures.demo.vlans elsewhere EXAMPLES    in Debian's
@@ -8,20 +8,29 @@ machine of its own:
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from homeport_netns_fixtures import capability, debian_kernel, leftovers, programs
 from homeport_netns_fixtures.demo.narrator import Narrator
-from homeport_netns_fixtures.demo.scene import NotAsTold, Scene
+from homeport_netns_fixtures.demo.scene import NotAsTold, Place, Scene
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import build
 
 NETWORK = "blue"
+POSTGRES = 5432
+LABELS = {
+    "left": ("--label", "role=web"),
+    "right": ("--label", "role=db", "--port", f"postgres={POSTGRES}/tcp"),
+    "third": (),
+}
+POLICY_SECONDS = 30.0
 AGENT_SECONDS = 120.0
 LIMIT_SECONDS = 600
 
@@ -52,7 +61,7 @@ class Elsewhere:
             play(narrator, examples)
             return
         narrator.say(
-            """This machine's kernel cannot filter VLANs on a bridge. So this step alone runs in Debian's stock kernel,
+            """This machine's kernel cannot filter VLANs on a bridge. So this step and the next alone run in Debian's stock kernel,
             in a virtual machine on the same files (virtme-ng), with network namespaces as guests. It has been booting
             since the demo began."""
         )
@@ -78,7 +87,7 @@ class Elsewhere:
 
 
 def play(narrator: Narrator, examples: Path) -> None:
-    """A node of its own, two guests on the VLAN, and a look at the wire."""
+    """A node of its own, three guests on the VLAN, a look at the wire, and who may reach whom."""
     with ExitStack() as stack:
         world = stack.enter_context(build("beta"))
         scene = Scene(narrator, world, world.node("beta"), examples)
@@ -89,11 +98,14 @@ def play(narrator: Narrator, examples: Path) -> None:
         spec = scene.get("network", NETWORK)["spec"]
         vlan = spec.get("l2NetworkConfig", {}).get("vlanID")
         narrator.say(
-            f"""Network {NETWORK} is VLAN {vlan} of {spec["nodeInterfaceMatcher"]["interfaceName"]}. Two guests join it
-            on the node, and a host stands on the access port of VLAN {vlan} of the switch outside."""
+            f"""Network {NETWORK} is VLAN {vlan} of {spec["nodeInterfaceMatcher"]["interfaceName"]}. Three guests join
+            it on the node, and a host stands on the access port of VLAN {vlan} of the switch outside."""
         )
-        guests = {name: scene.node.guest(name) for name in ("left", "right")}
-        places = {name: scene.attach(name, NETWORK, "--netns", f"{guest.path}") for name, guest in guests.items()}
+        guests = {name: scene.node.guest(name) for name in LABELS}
+        places = {
+            name: scene.attach(name, NETWORK, "--netns", f"{guest.path}", *LABELS[name])
+            for name, guest in guests.items()
+        }
         wire = world.wire(scene.node)
         address = scene.gateway(NETWORK)
         target = places["right"].bare[0]
@@ -107,6 +119,55 @@ def play(narrator: Narrator, examples: Path) -> None:
             f"on the wire its frames carry VLAN {frame.vlan}; on the guest's link they are untagged",
             f"on the wire its frames carry VLAN {frame.vlan}, not {vlan}",
         )
+        _play_policy(scene, guests, places)
+
+
+def _play_policy(scene: Scene, guests: Mapping[str, Namespace], places: Mapping[str, Place]) -> None:
+    """One guest may reach the other's port, a third may not, and both are explained."""
+    scene.narrator.step("A policy")
+    scene.narrator.say(
+        """right has the label role=db and calls its port 5432 postgres, left has role=web, and third has no label. The
+        policy lets role=web reach postgres on role=db. It is enforced in nftables on the node's bridge."""
+    )
+    target = places["right"].bare[0]
+    with _listening(guests["right"], target):
+        scene.require(_connects(guests["third"], target), "before it, third reaches right's port", "no answer to third")
+        scene.apply("policy.yaml")
+        end = time.monotonic() + POLICY_SECONDS
+        while _connects(guests["third"], target):
+            if time.monotonic() > end:
+                raise NotAsTold("third reaches right's port in spite of the policy")
+        scene.narrator.fact("third does not reach it any more")
+        scene.require(_connects(guests["left"], target), "left does", "no answer to left")
+    for sender, denied in (("left", False), ("third", True)):
+        scene.homeport(
+            "policy",
+            "trace",
+            "--from",
+            f"default/{sender}",
+            "--to",
+            "default/right",
+            "--port",
+            "5432/tcp",
+            refused=denied,
+        )
+
+
+@contextmanager
+def _listening(guest: Namespace, address: str) -> Iterator[None]:
+    with guest.entered():
+        listener = socket.create_server((address, POSTGRES))
+    with listener:
+        yield
+
+
+def _connects(guest: Namespace, address: str) -> bool:
+    """Whether a connection from the guest is answered within two seconds."""
+    with guest.entered():
+        attempt = socket.socket()
+    with attempt:
+        attempt.settimeout(2)
+        return attempt.connect_ex((address, POSTGRES)) == 0
 
 
 def _answers(guest: Namespace, address: str) -> bool:
