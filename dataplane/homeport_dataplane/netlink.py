@@ -11,7 +11,7 @@ import errno
 import itertools
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from homeport_api.errors import Unavailable
@@ -43,11 +43,16 @@ _ATTRIBUTE = struct.Struct("=HH")
 _U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
 _I32 = struct.Struct("=i")
+_BE16 = struct.Struct("!H")
+_BE32 = struct.Struct("!I")
+_NETFILTER_HEADER = struct.Struct("!BBH")
 _TYPE_MASK = 0x3FFF
 _NESTED = 0x8000
 
 _RECEIVE = 1 << 16
-_DUMP_TRIES = 20
+_SO_RCVBUFFORCE = 33
+_ADD_MEMBERSHIP = 1
+DUMP_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,15 @@ class Reply:
     type: int
     body: bytes
     port: int = 0
+
+
+class DumpInterrupted(Exception):
+    """What is dumped changed meanwhile, so the parts do not make one picture: take it again."""
+
+
+def netfilter_header(family: int, resource: int = 0) -> bytes:
+    """What every body of the netfilter protocol begins with; the resource is a log's group."""
+    return _NETFILTER_HEADER.pack(family, 0, resource)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -89,6 +103,15 @@ def u16(kind: int, value: int) -> bytes:
 
 def u32(kind: int, value: int) -> bytes:
     return attribute(kind, _U32.pack(value))
+
+
+def be16(kind: int, value: int) -> bytes:
+    """In network byte order, as all of netfilter's numbers are."""
+    return attribute(kind, _BE16.pack(value))
+
+
+def be32(kind: int, value: int) -> bytes:
+    return attribute(kind, _BE32.pack(value))
 
 
 def text(kind: int, value: str) -> bytes:
@@ -125,6 +148,14 @@ def as_u32(value: bytes | None, default: int = 0) -> int:
 
 def as_i32(value: bytes | None, default: int = 0) -> int:
     return int(_I32.unpack_from(value)[0]) if value else default
+
+
+def as_be16(value: bytes | None, default: int = 0) -> int:
+    return int(_BE16.unpack_from(value)[0]) if value else default
+
+
+def as_be32(value: bytes | None, default: int = 0) -> int:
+    return int(_BE32.unpack_from(value)[0]) if value else default
 
 
 def as_text(value: bytes | None) -> str:
@@ -200,49 +231,55 @@ class NetlinkSocket:
     def dump(self, request: Request) -> list[Reply]:
         """Every object of a kind, as one consistent picture: a dump that a change ran into is taken again. Raises
         Unavailable when changes never pause."""
-        for _ in range(_DUMP_TRIES):
-            replies = self._dump(request)
-            if replies is not None:
-                return replies
+        for _ in range(DUMP_TRIES):
+            try:
+                return [reply for part in self.dump_parts(request) for reply in part]
+            except DumpInterrupted:
+                continue
         raise Unavailable(f"{request.operation}: it keeps changing while it is read; try again")
 
-    def _dump(self, request: Request) -> list[Reply] | None:
+    def dump_parts(self, request: Request) -> Generator[list[Reply], None, None]:
+        """The same in parts, as they arrive: the kernel goes on only when a part is taken. Raises DumpInterrupted
+        behind the last part when a change ran into it. Until it ended the socket is good for nothing else."""
         sequence = next(self._sequence) & 0xFFFFFFFF
         header = _HEADER.pack(16 + len(request.body), request.type, request.flags | REQUEST | DUMP, sequence, 0)
         self._socket.sendmsg([header, request.body])
-        replies: list[Reply] = []
         whole = True
         while True:
+            replies: list[Reply] = []
             for kind, flags, answered, port, body in messages(self._receive()):
                 if answered != sequence:
                     continue
                 whole = whole and not flags & _DUMP_INTERRUPTED
-                if kind in (_DONE, _ERROR):
-                    code = -as_i32(body)
-                    if code == errno.EINTR:
-                        return None
-                    if code:
-                        raise KernelRefused(code, request.operation)
-                    return replies if whole else None
-                replies.append(Reply(kind, body, port))
+                if kind not in (_DONE, _ERROR):
+                    replies.append(Reply(kind, body, port))
+                    continue
+                code = -as_i32(body)
+                if code and code != errno.EINTR:
+                    raise KernelRefused(code, request.operation)
+                if replies:
+                    yield replies
+                if code or not whole:
+                    raise DumpInterrupted(request.operation)
+                return
+            yield replies
 
     def _receive(self) -> bytes:
         size = self._socket.recv_into(self._buffer)
         return bytes(memoryview(self._buffer)[:size])
 
 
-class NetlinkListener:
-    """A socket that hears what the kernel tells one or more multicast groups. For one reader."""
+class NetlinkListener(NetlinkSocket):
+    """A socket that hears what the kernel tells one or more multicast groups, or whoever asked to be told. For one
+    reader. What arrives while a request waits for its answer is lost, so ask before it matters."""
 
-    __slots__ = ("_buffer", "_socket")
+    __slots__ = ()
 
     def __init__(self, protocol: int, groups: tuple[int, ...], buffer_size: int = 1 << 21) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, buffer_size)  # SO_RCVBUFFORCE: past rmem_max
-        self._socket.bind((0, 0))
+        super().__init__(protocol)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer_size)  # past rmem_max
         for group in groups:
-            self._socket.setsockopt(_SOL_NETLINK, 1, group)  # NETLINK_ADD_MEMBERSHIP
-        self._buffer = bytearray(_RECEIVE)
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -250,16 +287,12 @@ class NetlinkListener:
     def receive(self) -> list[Reply] | None:
         """The messages of one datagram; None when the kernel dropped some because nobody read in time (ENOBUFS)."""
         try:
-            size = self._socket.recv_into(self._buffer)
+            data = self._receive()
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 return None
             raise
-        data = bytes(memoryview(self._buffer)[:size])
         return [Reply(kind, body, port) for kind, _, _, port, body in messages(data)]
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 def _explanation(flags: int, body: bytes) -> str:

@@ -8,6 +8,7 @@ ip-netns(8) for named ones.
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import os
 import sys
 import threading
@@ -49,7 +50,7 @@ class Namespace:
         self.label = label
         self.identity = NamespaceId(status.st_dev, status.st_ino)
         self._lock = threading.Lock()
-        self._idle: list[NetlinkSocket] = []
+        self._idle: dict[int, list[NetlinkSocket]] = {}
 
     @staticmethod
     @cache
@@ -77,28 +78,30 @@ class Namespace:
         return Namespace(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3), label)
 
     @contextlib.contextmanager
-    def netlink(self) -> Iterator[NetlinkSocket]:
-        """Lends a route socket of this namespace. One that saw anything but a refusal of the kernel is not reused,
-        since answers may still be on their way to it."""
+    def netlink(self, protocol: int = ROUTE) -> Iterator[NetlinkSocket]:
+        """Lends a socket of this namespace. One that saw anything but a refusal of the kernel is not reused, since
+        answers may still be on their way to it."""
         with self._lock:
-            lent = self._idle.pop() if self._idle else None
+            idle = self._idle.setdefault(protocol, [])
+            lent = idle.pop() if idle else None
         if lent is None:
             with entered(self):
-                lent = NetlinkSocket(ROUTE)
+                lent = NetlinkSocket(protocol)
         try:
             yield lent
         except KernelRefused:
-            self._give_back(lent)
+            self._give_back(protocol, lent)
             raise
         except BaseException:
             lent.close()
             raise
-        self._give_back(lent)
+        self._give_back(protocol, lent)
 
-    def _give_back(self, lent: NetlinkSocket) -> None:
+    def _give_back(self, protocol: int, lent: NetlinkSocket) -> None:
         with self._lock:
-            if self.fd >= 0 and len(self._idle) < _IDLE_SOCKETS:
-                self._idle.append(lent)
+            idle = self._idle.setdefault(protocol, [])
+            if self.fd >= 0 and len(idle) < _IDLE_SOCKETS:
+                idle.append(lent)
                 return
         lent.close()
 
@@ -125,9 +128,9 @@ class Namespace:
     def close(self) -> None:
         """Lets go of descriptor and sockets. Repeating it does nothing."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle, self._idle = self._idle, {}
             descriptor, self.fd = self.fd, -1
-        for each in idle:
+        for each in itertools.chain.from_iterable(idle.values()):
             each.close()
         if descriptor >= 0:
             os.close(descriptor)
