@@ -10,13 +10,16 @@ from homeport_dataplane.netns import Namespace, make_anonymous
 from homeport_dataplane.nft import Nft
 
 _BRIDGE = "probe"
+STATEFUL, BRIDGE_META = "ct state established accept", "meta ibrpvid 1 accept"
+"""Rules that a kernel takes where it has the feature."""
 _CHAIN = "table bridge probe {{ chain forward {{ type filter hook forward priority -200; {rule}; }}; }}"
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
     """`vlan_filtering`: bridges know VLANs. `nft_bridge`: the bridge family, without which nothing can be attached.
-    `bridge_conntrack`: stateful rules there. `bridge_meta`: `meta ibrpvid` and its like."""
+    `bridge_conntrack`: stateful rules there; a kernel without them refuses the rule with EPROTO. `bridge_meta`: `meta
+    ibrpvid` and its like."""
 
     vlan_filtering: bool
     nft_bridge: bool
@@ -69,8 +72,8 @@ def _probe(scratch: Namespace) -> Features:
         return Features(
             vlan_filtering=vlan_filtering,
             nft_bridge=_takes(nft, "accept"),
-            bridge_conntrack=_takes(nft, "ct state established accept"),
-            bridge_meta=_takes(nft, "meta ibrpvid 1 accept"),
+            bridge_conntrack=_takes(nft, STATEFUL),
+            bridge_meta=_takes(nft, BRIDGE_META),
         )
     finally:
         nft.close()
