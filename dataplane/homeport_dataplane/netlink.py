@@ -11,7 +11,7 @@ import errno
 import itertools
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from homeport_api.errors import Unavailable
@@ -238,7 +238,7 @@ class NetlinkSocket:
                 continue
         raise Unavailable(f"{request.operation}: it keeps changing while it is read; try again")
 
-    def dump_parts(self, request: Request) -> Iterator[list[Reply]]:
+    def dump_parts(self, request: Request) -> Generator[list[Reply], None, None]:
         """The same in parts, as they arrive: the kernel goes on only when a part is taken. Raises DumpInterrupted
         behind the last part when a change ran into it. Until it ended the socket is good for nothing else."""
         sequence = next(self._sequence) & 0xFFFFFFFF

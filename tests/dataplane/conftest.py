@@ -1,6 +1,7 @@
 """A switch, guests and a node, each a namespace of its own, seen both by iproute2 and by the verbs under test."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -51,6 +52,15 @@ def switch(box: BoxMaker) -> Box:
 def port_of(uid: str, *, epoch: int = 1, bridge: str = BRIDGE, origin: str = "", mtu: int = 1500) -> Port:
     mark = marks.PortMark(InterfaceKey("shop", f"{uid}-eth0"), uid, epoch, origin)
     return Port(marks.port_name(uid, epoch), bridge, mark, marks.port_mac(uid, epoch), mtu)
+
+
+def wait_forwarding(switch: Box, *links: str) -> None:
+    """The bridge starts a port's forwarding from a work queue, a moment after its carrier came."""
+    end = time.monotonic() + 30
+    for link in links:
+        while '"state":"forwarding"' not in switch.shell.run("bridge", "-j", "link", "show", "dev", link).stdout:
+            assert time.monotonic() < end, f"{link} does not forward"
+            time.sleep(0.01)
 
 
 def guest_in(namespace: Box, number: int = 1, name: str = "eth1") -> Guest:
