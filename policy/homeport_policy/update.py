@@ -11,14 +11,14 @@ The kernel takes all of it at one moment, so no packet sees a half. What stays i
 stays allowed is lost by an update.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from homeport_api.networkpolicy import Direction
 from homeport_policy.forward import ISOLATED, POLICY_SETS
 from homeport_policy.program import EGRESS, INGRESS, Content, Program
 from homeport_policy.render import add_chain, add_elements, add_set, delete_elements, fingerprints
-from homeport_policy.ruleset import Element, Goto, InSet, Jump, Map, Part, Set, element
+from homeport_policy.ruleset import Chain, Element, Goto, InSet, Jump, Map, Part, Set, element
 
 _PREFIXES = {"chain": ("p_", "in_", "out_"), "set": ("a4_", "a6_", "n4_", "n6_")}
 
@@ -26,13 +26,14 @@ _PREFIXES = {"chain": ("p_", "in_", "out_"), "set": ("a4_", "a6_", "n4_", "n6_")
 @dataclass(frozen=True, slots=True)
 class Present:
     """What of programs a table has: each chain's fingerprints, sets with what is in them, where the maps lead, which
-    ports are isolated, and the counters' names."""
+    ports are isolated, and the counters' names. `given` are chains that are there as they were given."""
 
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sets: Mapping[str, frozenset[tuple[Part, ...]]] = field(default_factory=dict)
     maps: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {EGRESS: {}, INGRESS: {}})
     isolated: frozenset[str] = frozenset()
-    counters: frozenset[str] = frozenset()
+    counters: Collection[str] = frozenset()
+    given: Mapping[str, Chain] = field(default_factory=dict)
 
 
 def is_of_program(name: str) -> bool:
@@ -43,11 +44,12 @@ def is_of_program(name: str) -> bool:
 def present_of(program: Program) -> Present:
     """A table that has exactly this program."""
     return Present(
-        fingerprints(program.chains.values()),
+        {},
         {name: content.elements for name, content in program.sets.items()},
         {EGRESS: program.egress, INGRESS: program.ingress},
         program.ports,
-        frozenset(program.counters),
+        program.counters.keys(),
+        program.chains,
     )
 
 
@@ -62,13 +64,18 @@ def _lines(present: Present, program: Program, table: str) -> Iterator[str]:
     known |= {set_name: Set(set_name, content.key) for set_name, content in program.sets.items()}
     yield from (f"add counter {name} {counter}" for counter in program.counters if counter not in present.counters)
     for set_name, content in program.sets.items():
-        if set_name not in present.sets:
+        there = present.sets.get(set_name)
+        if there is content.elements:
+            continue
+        if there is None:
             yield add_set(table, Set(set_name, content.key))
-        yield from add_elements(table, set_name, _elements(set_name, content, present.sets.get(set_name, frozenset())))
+        yield from add_elements(table, set_name, _elements(set_name, content, there or frozenset()))
     # Where a chain has other rules than its name says, somebody changed it.
-    for chain_name, prints in fingerprints(program.chains.values()).items():
-        if present.chains.get(chain_name) != prints:
-            yield from add_chain(table, program.chains[chain_name], known)
+    for chain_name, chain in program.chains.items():
+        if present.given.get(chain_name) is not chain:
+            there_by_name = present.chains.get(chain_name)
+            if there_by_name is None or there_by_name != fingerprints((chain,))[chain_name]:
+                yield from add_chain(table, chain, known)
     for map_name, leads in ((EGRESS, program.egress), (INGRESS, program.ingress)):
         before = present.maps.get(map_name, {})
         gone = [Element(map_name, (port,)) for port, chain in before.items() if leads.get(port) != chain]
@@ -78,7 +85,7 @@ def _lines(present: Present, program: Program, table: str) -> Iterator[str]:
     yield from delete_elements(table, ISOLATED, (element(ISOLATED, port) for port in present.isolated - program.ports))
     yield from add_elements(table, ISOLATED, (element(ISOLATED, port) for port in program.ports - present.isolated))
     for set_name, elements in present.sets.items():
-        if set_name in program.sets:
+        if set_name in program.sets and elements is not program.sets[set_name].elements:
             surplus = elements - program.sets[set_name].elements
             yield from delete_elements(table, set_name, (Element(set_name, key) for key in surplus))
     yield from _removed(present, program, name)
@@ -89,7 +96,7 @@ def _elements(name: str, content: Content, before: frozenset[tuple[Part, ...]]) 
 
 
 def _removed(present: Present, program: Program, table: str) -> Iterator[str]:
-    gone = [chain for chain in present.chains if chain not in program.chains]
+    gone = [chain for chain in (*present.chains, *present.given) if chain not in program.chains]
     yield from (f"flush chain {table} {chain}" for chain in gone)
     yield from (f"delete chain {table} {chain}" for chain in gone)
     yield from (f"delete set {table} {name}" for name in present.sets if name not in program.sets)

@@ -6,6 +6,7 @@ import pytest
 
 from homeport_policy.compile import compile_snapshot
 from homeport_policy.program import NOTHING
+from homeport_policy.render import fingerprints
 from homeport_policy.snapshot import Snapshot
 from homeport_policy.update import Present, is_of_program, plan_update, present_of
 from tests.policy.worlds import Dice
@@ -29,7 +30,8 @@ def test_a_chain_that_somebody_changed_is_made_anew() -> None:
     program = next(made for seed in range(99) if (made := compile_snapshot(Dice(seed).snapshot())).chains)
     name = next(iter(program.chains))
     present = present_of(program)
-    changed = Present({**present.chains, name: ()}, present.sets, present.maps, present.isolated, present.counters)
+    chains = {**fingerprints(program.chains.values()), name: ()}
+    changed = Present(chains, present.sets, present.maps, present.isolated, present.counters)
     first, second, *rules = plan_update(changed, program, "homeport").decode().splitlines()
     assert (first, second) == (f"add chain bridge homeport {name}", f"flush chain bridge homeport {name}")
     assert all(line.startswith(f"add rule bridge homeport {name} ") for line in rules)

@@ -61,9 +61,9 @@ class Elsewhere:
             play(narrator, examples)
             return
         narrator.say(
-            """This machine's kernel cannot filter VLANs on a bridge. So this step and the next alone run in Debian's stock kernel,
-            in a virtual machine on the same files (virtme-ng), with network namespaces as guests. It has been booting
-            since the demo began."""
+            """This machine's kernel cannot filter VLANs on a bridge. So this step and the next, and no other, run in
+            Debian's stock kernel, in a virtual machine on the same files (virtme-ng), with network namespaces as
+            guests. It has been booting since the demo began."""
         )
         with self._log.open("rb") as growing:
             end = time.monotonic() + LIMIT_SECONDS
