@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from homeport_netns_fixtures import capability, leftovers, programs
 from homeport_netns_fixtures.topology import NodeSpec, build
-from tests.bench import burst, contenders, footprint, ordinary, report, serial, transactions
+from tests.bench import burst, contenders, footprint, ordinary, policies, report, serial, transactions
 from tests.bench.report import Section
 
-ROWS = ("add", "burst", "addresses", "ordinary", "agent")
+ROWS = ("add", "burst", "addresses", "ordinary", "agent", "policies")
 
 
 def main() -> int:
@@ -55,6 +55,8 @@ def main() -> int:
 def _measure(rows: list[str], quick: bool) -> Iterator[Section]:
     if "addresses" in rows:
         yield transactions.section(quick)
+    if "policies" in rows:
+        yield policies.section(quick)
     if not {"add", "burst", "ordinary", "agent"} & set(rows):
         return
     with contextlib.ExitStack() as stack:
