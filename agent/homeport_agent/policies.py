@@ -20,7 +20,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from homeport_agent import metrics
-from homeport_agent.facts import Facts, PortFact
 from homeport_agent.placement import Place
 from homeport_agent.ports import Port
 from homeport_agent.switch import Switch
@@ -32,6 +31,7 @@ from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unav
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
+from homeport_policy.facts import Facts, PortFact
 from homeport_policy.program import Program
 from homeport_policy.update import tightened
 from homeport_store import keys
