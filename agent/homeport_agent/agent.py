@@ -41,6 +41,7 @@ from homeport_agent.settle import Epochs, Settler
 from homeport_agent.steps import Hook
 from homeport_agent.sweeper import Sweeper
 from homeport_agent.switch import Switch
+from homeport_agent.tracer import Tracer
 from homeport_api import wire
 from homeport_api.attachment import AttachmentKey
 from homeport_api.errors import BadInput, HomeportError, Unavailable
@@ -198,7 +199,8 @@ class Agent:
         doctor = Doctor(
             options.node_name, self._store, self._view, self._switch, self._journal, lambda: self._follower.stale_since
         )
-        self._calls = Calls(node, Requests(node, doctor))
+        tracer = Tracer(options.node_name, self._switch, self._policies)
+        self._calls = Calls(node, Requests(node, doctor, tracer))
         self._server = Server(
             options.socket_path, self._calls.handle, self._calls.refuse, options.max_requests, options.queue_deadline
         )

@@ -129,7 +129,7 @@ class Policies:
     def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:
         """Before these ports open: the rules of their guests are in the kernel, read back. Raises Unavailable where
         that is not known, PolicyUnsupported where a policy isolates one and this kernel cannot."""
-        self._require_known()
+        self.require_known()
         with self._lock:
             for port, interface in zip(ports, interfaces, strict=True):
                 self._facts.put_interface(interface.key, interface)
@@ -161,13 +161,14 @@ class Policies:
         """Before ports that are known open again: their rules are in the kernel, read back. Raises Unavailable."""
         if not self._tracking:
             return
-        self._require_known()
+        self.require_known()
         with self._lock:
             for place in {port.placement.place for port in ports}:
                 self._update(place)
                 self._read_back(place, [port.name for port in ports if port.placement.place is place])
 
-    def _require_known(self) -> None:
+    def require_known(self) -> None:
+        """Raises Unavailable until the store's first state and this node's ports are known."""
         if not (self._ready.is_set() and self._begun.is_set()):
             raise Unavailable("what policies say is not known yet: the store has not answered since the start")
 

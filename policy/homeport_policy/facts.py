@@ -172,6 +172,14 @@ class Facts:
         """Of all Interfaces, in no particular order."""
         return (each for endpoints in self._endpoints.values() for each in endpoints)
 
+    def workloads(self) -> tuple[WorkloadKey, ...]:
+        """VMs and pods that are an endpoint somewhere, in order."""
+        return tuple(sorted(self._of_workload))
+
+    def interfaces_of(self, key: WorkloadKey) -> tuple[InterfaceKey, ...]:
+        """Those of a VM or pod that are an endpoint somewhere, in order."""
+        return tuple(sorted(self._of_workload.get(key, ())))
+
     def snapshot(self) -> Snapshot:
         """All of it as one value, for the oracle."""
         return Snapshot(

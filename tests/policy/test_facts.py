@@ -16,7 +16,8 @@ NETWORKS = """\
 {apiVersion: homeport.dev/v1, kind: Network, metadata: {name: trunk}, spec: {type: L2,
  nodeInterfaceMatcher: {interfaceName: bond0}, l2NetworkConfig: {trunk: {vlans: [7, 8]}}}}
 ---
-{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: shop}, spec: {podSelector: {}}}
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: shop},
+ spec: {podSelector: {}}}
 """
 WEB, ROUTER, POD = (InterfaceKey("shop", name) for name in ("web-eth0", "router-eth0", "pod-1"))
 WORLD = (
