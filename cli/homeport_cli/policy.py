@@ -1,4 +1,5 @@
-"""`policy trace`: may this packet pass, and by which rule? Answered by the agent of this node, told here."""
+"""`policy` and its verbs. `trace`: may this packet pass, and by which rule? Answered by the agent of this node, told
+here."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from homeport_api.errors import FieldError, Invalid
 from homeport_cli.failure import Exit
 from homeport_cli.options import common_options, output_option, pass_session
 from homeport_cli.output import Form, print_data
+from homeport_cli.plan import plan
 from homeport_cli.session import Session, is_terminal
 from homeport_policy.ends import read_probe
 
@@ -21,6 +23,9 @@ _SECTIONS = {"egress": "from", "ingress": "to"}
 @common_options
 def policy() -> None:
     """What policies do to packets."""
+
+
+policy.add_command(plan)
 
 
 @policy.command("trace")
