@@ -1,4 +1,5 @@
-"""What the host can break where ports are on a bridge of its own: facts of its namespace in, conditions out. Pure.
+"""What a node cannot do for a Network, and what the host can break where ports are on a bridge of its own: facts in,
+conditions out. Pure.
 
 In the switch's namespace none of this happens; there is nothing to say about Networks on a NIC or a bond.
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from homeport_agent.placement import Place, Placement
 from homeport_api.meta import Condition
+from homeport_api.node import STATEFUL_POLICY_UNAVAILABLE
 
 FORWARDING_DROPPED = "ForwardingDropped"
 FRAGMENTS_LOST = "FragmentsLost"
@@ -25,6 +27,21 @@ class HostFacts:
     br_netfilter: bool
     dropping: str | None = None
     tracking: str | None = None
+
+
+def kernel_conditions(*, tracking: bool) -> tuple[Condition, ...]:
+    """`tracking`: this kernel tracks bridged connections."""
+    if tracking:
+        return ()
+    return (
+        Condition(
+            STATEFUL_POLICY_UNAVAILABLE,
+            "True",
+            "NoBridgeConntrack",
+            "the kernel does not track bridged connections: guests that a policy isolates are refused or muted, others "
+            "attach; use a kernel with CONFIG_NF_CONNTRACK_BRIDGE",
+        ),
+    )
 
 
 def host_conditions(placement: Placement, facts: HostFacts) -> tuple[Condition, ...]:

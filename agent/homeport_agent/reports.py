@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from homeport_agent.conditions import HostFacts, host_conditions
+from homeport_agent.conditions import HostFacts, host_conditions, kernel_conditions
 from homeport_agent.placement import Place, Placement
 from homeport_agent.switch import Switch
 from homeport_api import wire
@@ -105,7 +105,8 @@ class Reporter:
     def _judge(self, name: str, found: Placement | HomeportError, facts: HostFacts) -> NodeReport:
         if isinstance(found, HomeportError):
             return NodeReport(self._node, name, ready=False, reason=str(found))
-        return NodeReport(self._node, name, ready=True, conditions=host_conditions(found, facts))
+        conditions = kernel_conditions(tracking=self._switch.features.bridge_conntrack) + host_conditions(found, facts)
+        return NodeReport(self._node, name, ready=True, conditions=conditions)
 
     def _facts(self) -> HostFacts:
         seen = br_netfilter(self._switch.host)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from homeport_api.node import STATEFUL_POLICY_UNAVAILABLE
 from homeport_api.wire import NETWORK_POLICY
 
 from .lab import Lab, Refused, wait_until
@@ -43,6 +44,9 @@ def test_a_kernel_that_cannot_says_so(lab: Lab, guests: dict[str, str]) -> None:
     kernel = trace(lab, "web", "db")["kernel"]
     assert (kernel["asked"], kernel["allowed"], list(kernel["muted"])) == (False, None, ["default/db:eth0"])
     assert "CONFIG_NF_CONNTRACK_BRIDGE" in kernel["reason"]
+    wait_until(lambda: any(report.conditions for report in lab.objects.reports()), "the Network has a condition")
+    (condition,) = next(report.conditions for report in lab.objects.reports() if report.network == "lab")
+    assert condition.type == STATEFUL_POLICY_UNAVAILABLE
 
 
 def test_what_does_not_exist(lab: Lab, guests: dict[str, str]) -> None:
