@@ -19,6 +19,7 @@ from homeport_agent.attach import GAVE_UP, Attacher
 from homeport_agent.calls import Calls
 from homeport_agent.commands import Node
 from homeport_agent.conflicts import Conflicts
+from homeport_agent.counters import PolicyCollector
 from homeport_agent.doctor import Doctor
 from homeport_agent.events import Events
 from homeport_agent.flows import FlowEnder
@@ -133,6 +134,7 @@ class Agent:
         self._flow_ender = FlowEnder(lambda place: self._switch.side(place).namespace)
         self._policies = Policies(self._switch, self._flow_ender, lambda: self._healer.wake())
         self._switch.on_gone(self._policies.forget)
+        self._collector = PolicyCollector(self._switch, self._policies, metrics.REGISTRY)
         self._readiness = Readiness(
             self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
         )
@@ -237,6 +239,7 @@ class Agent:
         for part in (
             self._server,
             self._health,
+            self._collector,
             self._events,
             self._healer,
             self._policies,
