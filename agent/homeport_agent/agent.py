@@ -21,6 +21,7 @@ from homeport_agent.commands import Node
 from homeport_agent.conflicts import Conflicts
 from homeport_agent.counters import PolicyCollector
 from homeport_agent.doctor import Doctor
+from homeport_agent.droplog import DropLog
 from homeport_agent.events import Events
 from homeport_agent.flows import FlowEnder
 from homeport_agent.healer import Healer
@@ -134,6 +135,7 @@ class Agent:
         self._flow_ender = FlowEnder(lambda place: self._switch.side(place).namespace)
         self._policies = Policies(self._switch, self._flow_ender, lambda: self._healer.wake())
         self._switch.on_gone(self._policies.forget)
+        self._drops = DropLog(self._switch, self._policies)
         self._collector = PolicyCollector(self._switch, self._policies, metrics.REGISTRY)
         self._readiness = Readiness(
             self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
@@ -177,6 +179,7 @@ class Agent:
             self._policies.synced()
             self._policies.wait_ready(FIRST_STATE)
         self._events.start()
+        self._drops.start()
         self._replayer.start(store_up=registered)
         self._remains.end_of_before()
         if self._follower.synced.is_set():
@@ -242,6 +245,7 @@ class Agent:
             self._collector,
             self._events,
             self._healer,
+            self._drops,
             self._policies,
             self._flow_ender,
             self._conflicts,

@@ -33,6 +33,7 @@ from homeport_api.network import Network
 from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
 from homeport_policy.facts import Facts, PortFact
 from homeport_policy.program import Program
+from homeport_policy.snapshot import WorkloadKey
 from homeport_policy.update import tightened
 from homeport_store import keys
 from homeport_store.protocol import Change, Record
@@ -204,6 +205,12 @@ class Policies:
     def reading(self, place: Place) -> tuple[Facts, Table]:
         """For a trace, under `lock`."""
         return self._facts, self._tables[place]
+
+    def workload_of(self, interface: InterfaceKey) -> WorkloadKey | None:
+        """Whose an Interface is; None when it is not known."""
+        with self._lock:
+            endpoints = self._facts.endpoints_of(interface)
+        return endpoints[0].workload if endpoints else None
 
     @property
     def lock(self) -> threading.Lock:
