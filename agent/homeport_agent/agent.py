@@ -19,7 +19,9 @@ from homeport_agent.attach import GAVE_UP, Attacher
 from homeport_agent.calls import Calls
 from homeport_agent.commands import Node
 from homeport_agent.conflicts import Conflicts
+from homeport_agent.counters import PolicyCollector
 from homeport_agent.doctor import Doctor
+from homeport_agent.droplog import DropLog
 from homeport_agent.events import Events
 from homeport_agent.flows import FlowEnder
 from homeport_agent.healer import Healer
@@ -41,6 +43,7 @@ from homeport_agent.settle import Epochs, Settler
 from homeport_agent.steps import Hook
 from homeport_agent.sweeper import Sweeper
 from homeport_agent.switch import Switch
+from homeport_agent.tracer import Tracer
 from homeport_api import wire
 from homeport_api.attachment import AttachmentKey
 from homeport_api.errors import BadInput, HomeportError, Unavailable
@@ -132,6 +135,8 @@ class Agent:
         end_flows = FlowEnder(lambda place: self._switch.side(place).namespace)
         self._policies = Policies(self._switch, end_flows, lambda: self._healer.wake())
         self._switch.on_gone(self._policies.forget)
+        self._drops = DropLog(self._switch, self._policies)
+        self._collector = PolicyCollector(self._switch, self._policies, metrics.REGISTRY)
         self._readiness = Readiness(
             self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
         )
@@ -174,6 +179,7 @@ class Agent:
             self._policies.synced()
             self._policies.wait_ready(FIRST_STATE)
         self._events.start()
+        self._drops.start()
         self._replayer.start(store_up=registered)
         self._remains.end_of_before()
         if self._follower.synced.is_set():
@@ -198,7 +204,8 @@ class Agent:
         doctor = Doctor(
             options.node_name, self._store, self._view, self._switch, self._journal, lambda: self._follower.stale_since
         )
-        self._calls = Calls(node, Requests(node, doctor))
+        tracer = Tracer(options.node_name, self._switch, self._policies)
+        self._calls = Calls(node, Requests(node, doctor, tracer))
         self._server = Server(
             options.socket_path, self._calls.handle, self._calls.refuse, options.max_requests, options.queue_deadline
         )
@@ -235,8 +242,10 @@ class Agent:
         for part in (
             self._server,
             self._health,
+            self._collector,
             self._events,
             self._healer,
+            self._drops,
             self._policies,
             self._conflicts,
             self._replayer,

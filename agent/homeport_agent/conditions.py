@@ -1,4 +1,5 @@
-"""What the host can break where ports are on a bridge of its own: facts of its namespace in, conditions out. Pure.
+"""What a node cannot do for a Network, and what the host can break where ports are on a bridge of its own: facts in,
+conditions out. Pure.
 
 In the switch's namespace none of this happens; there is nothing to say about Networks on a NIC or a bond.
 
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 from homeport_agent.placement import Place, Placement
 from homeport_api.meta import Condition
+from homeport_api.node import STATEFUL_POLICY_UNAVAILABLE
 
 FORWARDING_DROPPED = "ForwardingDropped"
 FRAGMENTS_LOST = "FragmentsLost"
-STATEFUL_POLICY_UNAVAILABLE = "StatefulPolicyUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,16 @@ class HostFacts:
 
 
 def kernel_conditions(*, tracking: bool) -> tuple[Condition, ...]:
-    """What this node's kernel cannot do for any Network. `tracking`: it tracks bridged connections."""
+    """`tracking`: this kernel tracks bridged connections."""
     if tracking:
         return ()
     return (
         Condition(
             STATEFUL_POLICY_UNAVAILABLE,
             "True",
-            "KernelLacksBridgeConntrack",
-            "this kernel does not track bridged connections (CONFIG_NF_CONNTRACK_BRIDGE): an Interface that a policy "
-            "isolates is not attached here, or muted; use a kernel that does",
+            "NoBridgeConntrack",
+            "the kernel does not track bridged connections: guests that a policy isolates are refused or muted, others "
+            "attach; use a kernel with CONFIG_NF_CONNTRACK_BRIDGE",
         ),
     )
 

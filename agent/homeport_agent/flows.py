@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
-from homeport_agent.facts import Facts
 from homeport_agent.placement import Place
 from homeport_api.addresses import IpAddress, L2Domain
 from homeport_dataplane.conntrack import Conntrack, Flow
 from homeport_dataplane.netns import Namespace
 from homeport_policy import forward, guards
+from homeport_policy.facts import Facts
 from homeport_policy.program import Program
 from homeport_policy.ruleset import L4, Element, Verdict, element
 from homeport_policy.simulate import ETHER_TYPES, Frame, Loaded, judge, load

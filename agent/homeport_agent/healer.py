@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from homeport_agent import metrics
-from homeport_agent.facts import PortFact
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.placement import Place
@@ -28,6 +27,7 @@ from homeport_dataplane.errors import KernelRefused
 from homeport_dataplane.netns import Namespace
 from homeport_ipam.view import View
 from homeport_policy import guards
+from homeport_policy.facts import PortFact
 from homeport_policy.ruleset import Element, element
 
 log = logging.getLogger(__name__)

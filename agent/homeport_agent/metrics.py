@@ -48,3 +48,7 @@ policy_unenforced = Gauge(
 flows_ended = Counter(
     "homeport_policy_flows_ended", "Connections ended because policies allow them no longer", registry=REGISTRY
 )
+drops_logged = Counter(
+    "homeport_policy_drops_logged", "Denied packets that are in the log; the kernel limits how many it copies",
+    ("direction",), registry=REGISTRY,
+)  # fmt: skip

@@ -20,7 +20,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from homeport_agent import metrics
-from homeport_agent.facts import Facts, PortFact
 from homeport_agent.placement import Place
 from homeport_agent.ports import Port
 from homeport_agent.switch import Switch
@@ -32,7 +31,9 @@ from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unav
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
+from homeport_policy.facts import Facts, PortFact
 from homeport_policy.program import Program
+from homeport_policy.snapshot import WorkloadKey
 from homeport_policy.update import tightened
 from homeport_store import keys
 from homeport_store.protocol import Change, Record
@@ -129,7 +130,7 @@ class Policies:
     def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:
         """Before these ports open: the rules of their guests are in the kernel, read back. Raises Unavailable where
         that is not known, PolicyUnsupported where a policy isolates one and this kernel cannot."""
-        self._require_known()
+        self.require_known()
         with self._lock:
             for port, interface in zip(ports, interfaces, strict=True):
                 self._facts.put_interface(interface.key, interface)
@@ -161,13 +162,14 @@ class Policies:
         """Before ports that are known open again: their rules are in the kernel, read back. Raises Unavailable."""
         if not self._tracking:
             return
-        self._require_known()
+        self.require_known()
         with self._lock:
             for place in {port.placement.place for port in ports}:
                 self._update(place)
                 self._read_back(place, [port.name for port in ports if port.placement.place is place])
 
-    def _require_known(self) -> None:
+    def require_known(self) -> None:
+        """Raises Unavailable until the store's first state and this node's ports are known."""
         if not (self._ready.is_set() and self._begun.is_set()):
             raise Unavailable("what policies say is not known yet: the store has not answered since the start")
 
@@ -203,6 +205,12 @@ class Policies:
     def reading(self, place: Place) -> tuple[Facts, Table]:
         """For a trace, under `lock`."""
         return self._facts, self._tables[place]
+
+    def workload_of(self, interface: InterfaceKey) -> WorkloadKey | None:
+        """Whose an Interface is; None when it is not known."""
+        with self._lock:
+            endpoints = self._facts.endpoints_of(interface)
+        return endpoints[0].workload if endpoints else None
 
     @property
     def lock(self) -> threading.Lock:

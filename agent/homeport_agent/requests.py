@@ -1,4 +1,4 @@
-"""What the command line asks of the agent: attach, detach, doctor, ping. JSON in, JSON out.
+"""What the command line asks of the agent: attach, detach, doctor, trace, ping. JSON in, JSON out.
 
 An attachment of the command line is named by VM, interface and link, so a repeat with the same link is the same
 attachment, and one with another link finds the Interface held. These callers are administrators of the node.
@@ -16,6 +16,7 @@ from typing import Any
 from homeport_agent.commands import Node
 from homeport_agent.doctor import Doctor
 from homeport_agent.switch import Guest
+from homeport_agent.tracer import Tracer
 from homeport_api.addresses import IpAddress, IpInterface, MacAddress, parse_mac
 from homeport_api.attachment import AttachmentKey, AttachRequest, Identity, NicRequest, PortKind, Source
 from homeport_api.errors import BadInput, Invalid, NotFound
@@ -23,6 +24,7 @@ from homeport_api.names import parse_link_name
 from homeport_cni.result import describe, encode, join
 from homeport_cni.versions import NEWEST
 from homeport_dataplane.netns import check_guest
+from homeport_policy.ends import Asked, Probe, read_probe
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +52,17 @@ class _Asked:
 class Requests:
     """Answers one request at a time for each worker of the server."""
 
-    def __init__(self, node: Node, doctor: Doctor) -> None:
+    def __init__(self, node: Node, doctor: Doctor, tracer: Tracer) -> None:
         self._node = node
         self._doctor = doctor
-        self._verbs = {"attach": self._attach, "detach": self._detach, "doctor": self._examine, "ping": self._ping}
+        self._tracer = tracer
+        self._verbs = {
+            "attach": self._attach,
+            "detach": self._detach,
+            "doctor": self._examine,
+            "trace": self._trace,
+            "ping": self._ping,
+        }
 
     def answer(self, request: Mapping[str, Any], take_descriptor: TakeDescriptor) -> Any:
         """The result of one request. Raises HomeportError; BadInput for what no command line of ours sends."""
@@ -120,6 +129,22 @@ class Requests:
     def _examine(self, request: Mapping[str, Any], _: TakeDescriptor) -> Any:
         vm = request.get("vm")
         return {"steps": self._doctor.examine(_text(request, "namespace"), str(vm) if vm else None)}
+
+    def _trace(self, request: Mapping[str, Any], _: TakeDescriptor) -> Any:
+        port = _optional(request, "port")
+        try:
+            probe = Probe() if port is None else read_probe(port)
+        except ValueError as error:
+            raise Invalid(f"--port: {error}") from error
+        return self._tracer.trace(
+            Asked(
+                _text(request, "from"),
+                _text(request, "to"),
+                probe,
+                _optional(request, "network"),
+                _text(request, "namespace"),
+            )
+        )
 
     def _ping(self, _request: Mapping[str, Any], _: TakeDescriptor) -> Any:
         return {"node": self._node.name, "bootID": self._node.boot_id}

@@ -13,8 +13,8 @@ from homeport_policy import forward
 from homeport_policy.listing import read_key
 from homeport_policy.program import EGRESS, INGRESS, NOTHING, Program
 from homeport_policy.render import render
-from homeport_policy.ruleset import Change, Key, element
-from homeport_policy.update import Present, is_of_program, plan_update, present_of
+from homeport_policy.ruleset import Change, element
+from homeport_policy.update import Present, is_of_program, key_of, plan_update, present_of
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Table:
         return Present(
             {name: rules for name, rules in owned.rules.items() if is_of_program(name)},
             {
-                name: frozenset(read_key(_key_of(name).type, text) for text in keys)
+                name: frozenset(read_key(key_of(name).type, text) for text in keys)
                 for name, keys in owned.elements.items()
                 if is_of_program(name)
             },
@@ -85,8 +85,3 @@ class Table:
             name: {port: str(chain) for port, chain in self._side.nft.map_of(name, self._side.table).items()}
             for name in (EGRESS, INGRESS)
         }
-
-
-def _key_of(name: str) -> Key:
-    """The sort of keys that a program's set has, by its name."""
-    return {"a4": Key.SOURCE4, "a6": Key.SOURCE6, "n4": Key.TARGET4_PORT, "n6": Key.TARGET6_PORT}[name[:2]]

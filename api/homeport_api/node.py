@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from homeport_api.meta import Condition
 
+STATEFUL_POLICY_UNAVAILABLE = "StatefulPolicyUnavailable"
+"""The condition of a Network on a node whose kernel does not track bridged connections."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:

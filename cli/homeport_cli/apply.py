@@ -22,9 +22,7 @@ from homeport_cli.workload import save_machine
 from homeport_store import keys
 from homeport_store.zones import ensure_zones
 
-
-@click.command("apply")
-@click.option(
+filenames_option = click.option(
     "-f",
     "--filename",
     "names",
@@ -34,6 +32,10 @@ from homeport_store.zones import ensure_zones
     type=click.Path(path_type=str),
     help="Manifest file, directory of manifests, or - for standard input; may be given often.",
 )
+
+
+@click.command("apply")
+@filenames_option
 @common_options
 @pass_session
 def apply(session: Session, names: tuple[str, ...]) -> None:
@@ -44,7 +46,7 @@ def apply(session: Session, names: tuple[str, ...]) -> None:
     manifest = read_manifest(read_documents(names, sys.stdin), session.settings.namespace)
     for warning in manifest.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    world = _world(session, manifest.objects)
+    world = world_of(session, manifest.objects)
     steps = plan_apply(world, manifest.objects, session.clock(), lambda: str(uuid4()))
     networks = [step.value for step in steps if isinstance(step.value, Network)]
     for network in networks:
@@ -62,7 +64,8 @@ def apply(session: Session, names: tuple[str, ...]) -> None:
         raise
 
 
-def _world(session: Session, wanted: tuple[AnyObject, ...]) -> World:
+def world_of(session: Session, wanted: tuple[AnyObject, ...]) -> World:
+    """What the store has now, as far as a plan for these objects needs it."""
     objects = session.objects
     namespaces = {item.meta.namespace for item in wanted if isinstance(item, Interface | VirtualMachine)}
     governed = {item.meta.namespace for item in wanted if isinstance(item, NetworkPolicy)}

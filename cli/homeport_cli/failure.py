@@ -20,6 +20,8 @@ class Exit(IntEnum):
     NOT_FOUND = 3
     UNREACHABLE = 4
     CONFLICT = 5
+    DENIED = 10
+    DISAGREE = 11
 
 
 _CODES: tuple[tuple[type[HomeportError], Exit], ...] = (

@@ -1,7 +1,7 @@
 """The command `homeport`: its verbs, and the rim where errors become words and exit codes.
 
 0 done   1 refused or failed   2 usage or invalid manifest   3 not found   4 store or agent out of reach
-5 conflict: in use, held, owned
+5 conflict: in use, held, owned   of `policy trace`: 10 denied   11 oracle and kernel disagree
 """
 
 import os
@@ -22,6 +22,7 @@ from homeport_cli.get import describe, get
 from homeport_cli.install import install_cni, install_qemu_ifup, install_service
 from homeport_cli.ipam import ipam
 from homeport_cli.options import common_options
+from homeport_cli.policy import policy
 from homeport_cli.session import opened
 from homeport_cli.store import store
 
@@ -79,6 +80,7 @@ for verb in (
     install_qemu_ifup,
     install_service,
     ipam,
+    policy,
     store,
 ):
     cli.add_command(verb)

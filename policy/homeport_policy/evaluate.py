@@ -113,11 +113,11 @@ def _speaks_of(policy: NetworkPolicy, endpoint: Endpoint) -> bool:
 
 def _allows(snapshot: Snapshot, policy: NetworkPolicy, rule: PolicyRule, packet: Packet, direction: Direction) -> bool:
     other = packet.source if direction is Direction.INGRESS else packet.target
-    peers = not rule.peers or any(_is_peer(snapshot, policy, peer, packet.domain, other) for peer in rule.peers)
+    peers = not rule.peers or any(is_peer(snapshot, policy, peer, packet.domain, other) for peer in rule.peers)
     return peers and (not rule.ports or any(_is_port(snapshot, port, packet) for port in rule.ports))
 
 
-def _is_peer(snapshot: Snapshot, policy: NetworkPolicy, peer: Peer, domain: L2Domain, address: IpAddress) -> bool:
+def is_peer(snapshot: Snapshot, policy: NetworkPolicy, peer: Peer, domain: L2Domain, address: IpAddress) -> bool:
     if isinstance(peer, IpBlock):
         return address in peer.cidr and not any(address in block for block in peer.excepts)
     for endpoint in _owners(snapshot, domain, address):

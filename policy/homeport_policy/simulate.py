@@ -86,10 +86,12 @@ class Loaded:
 
 @dataclass(slots=True)
 class Judged:
-    """The verdict of one base chain, the counters that counted on the way, and the zone if one was given."""
+    """The verdict of one base chain, the counters that counted and the chains that were walked on the way, and the zone
+    if one was given."""
 
     verdict: Verdict = Verdict.ACCEPT
     counted: list[str] = field(default_factory=list)
+    chains: list[str] = field(default_factory=list)
     zone: int | None = None
 
 
@@ -107,6 +109,7 @@ def judge(loaded: Loaded, chain: str, frame: Frame) -> Judged:
 
 def _walk(loaded: Loaded, name: str, frame: Frame, judged: Judged) -> None:
     """Returns where no rule decided: to the rule after the jump, or the end."""
+    judged.chains.append(name)
     for rule in loaded.chains[name].rules:
         if not all(_holds(match, loaded, frame) for match in rule.matches):
             continue

@@ -18,7 +18,7 @@ from homeport_api.networkpolicy import Direction
 from homeport_policy.forward import ISOLATED, POLICY_SETS
 from homeport_policy.program import EGRESS, INGRESS, Content, Program
 from homeport_policy.render import add_chain, add_elements, add_set, delete_elements, fingerprints
-from homeport_policy.ruleset import Chain, Element, Goto, InSet, Jump, Map, Part, Set, element
+from homeport_policy.ruleset import Chain, Element, Goto, InSet, Jump, Key, Map, Part, Set, element
 
 _PREFIXES = {"chain": ("p_", "in_", "out_"), "set": ("a4_", "a6_", "n4_", "n6_")}
 
@@ -39,6 +39,11 @@ class Present:
 def is_of_program(name: str) -> bool:
     """Whether a chain, set or counter of this name is a program's, and not the base's."""
     return name.startswith((*_PREFIXES["chain"], *_PREFIXES["set"]))
+
+
+def key_of(name: str) -> Key:
+    """The sort of keys that a program's set has, by its name."""
+    return {"a4": Key.SOURCE4, "a6": Key.SOURCE6, "n4": Key.TARGET4_PORT, "n6": Key.TARGET6_PORT}[name[:2]]
 
 
 def present_of(program: Program) -> Present:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from homeport_agent.conditions import HostFacts, host_conditions
+from homeport_agent.conditions import HostFacts, host_conditions, kernel_conditions
 from homeport_agent.placement import Place, Placement
 from homeport_api.addresses import MacDomain, VlanId
 from homeport_dataplane.vlan import PortVlans
@@ -35,3 +35,10 @@ def test_a_condition_names_the_chain_at_fault() -> None:
     dropped, lost = host_conditions(FILTERING, HostFacts(True, DROPS, TRACKS))
     assert DROPS in dropped.message
     assert TRACKS in lost.message
+
+
+def test_a_kernel_without_connection_tracking_says_what_follows() -> None:
+    assert kernel_conditions(tracking=True) == ()
+    (condition,) = kernel_conditions(tracking=False)
+    assert (condition.type, condition.status) == ("StatefulPolicyUnavailable", "True")
+    assert "CONFIG_NF_CONNTRACK_BRIDGE" in condition.message

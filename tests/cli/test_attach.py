@@ -1,50 +1,13 @@
 """`attach`, `detach` and `doctor`: what crosses the agent's socket, over a real one."""
 
 import json
-import os
-import threading
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from homeport_agent.server import Server
 from homeport_api.interface import InterfaceKey
-from homeport_cni.frames import Frame, decode_json, encode_json
-from homeport_cni.sockets import Received
 
-from .harness import NETWORK, WEB, Cli
-
-
-class Listener:
-    """The agent's own server with one answer for everything, and what it was asked."""
-
-    def __init__(self, path: Path) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.inodes: list[int | None] = []
-        self.answer: Mapping[str, Any] = {"ok": True, "result": {}}
-        self._lock = threading.Lock()
-        self.server = Server(path, self._handle, lambda received, error: encode_json({"ok": False}), 1, 5.0)
-
-    def _handle(self, received: Received) -> Frame:
-        descriptor = received.take()
-        with self._lock:
-            self.asked.append(decode_json(received.frame.payload))
-            self.inodes.append(None if descriptor is None else os.fstat(descriptor).st_ino)
-        if descriptor is not None:
-            os.close(descriptor)
-        return encode_json(self.answer)
-
-
-@pytest.fixture
-def agent(cli: Cli, tmp_path: Path) -> Iterator[Listener]:
-    cli.environ["HOMEPORT_RUN_DIR"] = str(tmp_path)
-    listener = Listener(tmp_path / "agent.sock")
-    listener.server.start()
-    yield listener
-    listener.server.close()
-
+from .harness import NETWORK, WEB, Cli, Listener
 
 RESULT = {"cniVersion": "1.1.0", "ips": [{"address": "10.77.0.9/24"}]}
 

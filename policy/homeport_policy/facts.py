@@ -1,4 +1,4 @@
-"""What policies are judged on, out of the store's records and this node's ports. Pure: values in, values out.
+"""What policies are judged on, out of the store's records and a node's ports. Mutable, but pure: no I/O, no clock.
 
     Interface, Network, Workload, Namespace, policy, zone ──┐
                                                             ├─► endpoints, workloads, … ──► compilers
@@ -61,7 +61,7 @@ class Facts:
         for domain, zone in self._zones.items():
             compiler.put_zone(domain, zone)
         for key in self._of_workload:
-            compiler.put_workload(key, self._workload(key))
+            compiler.put_workload(key, self.workload(key))
         for endpoints in self._endpoints.values():
             for endpoint in endpoints:
                 compiler.put_endpoint(self._seen_from(side, endpoint))
@@ -94,7 +94,7 @@ class Facts:
         else:
             self._labelled[key] = labelled
         for compiler in self.compilers.values():
-            compiler.put_workload(key, self._workload(key))
+            compiler.put_workload(key, self.workload(key))
 
     def put_namespace(self, name: str, namespace: Namespace | None) -> None:
         if namespace is None:
@@ -134,6 +134,16 @@ class Facts:
                 self.add_side(port.side)
         self._settle(key)
 
+    def interface(self, key: InterfaceKey) -> Interface | None:
+        return self._interfaces.get(key)
+
+    def network(self, name: str) -> Network | None:
+        return self._networks.get(name)
+
+    def networks(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(sorted(self._networks))
+
     def port(self, key: InterfaceKey) -> PortFact | None:
         return self._ports.get(key)
 
@@ -158,11 +168,23 @@ class Facts:
     def endpoints_of(self, key: InterfaceKey) -> tuple[Endpoint, ...]:
         return self._endpoints.get(key, ())
 
+    def endpoints(self) -> Iterator[Endpoint]:
+        """Of all Interfaces, in no particular order."""
+        return (each for endpoints in self._endpoints.values() for each in endpoints)
+
+    def workloads(self) -> tuple[WorkloadKey, ...]:
+        """VMs and pods that are an endpoint somewhere, in order."""
+        return tuple(sorted(self._of_workload))
+
+    def interfaces_of(self, key: WorkloadKey) -> tuple[InterfaceKey, ...]:
+        """Those of a VM or pod that are an endpoint somewhere, in order."""
+        return tuple(sorted(self._of_workload.get(key, ())))
+
     def snapshot(self) -> Snapshot:
         """All of it as one value, for the oracle."""
         return Snapshot(
-            {each.key: each for endpoints in self._endpoints.values() for each in endpoints},
-            {key: self._workload(key) for key in self._of_workload},
+            {each.key: each for each in self.endpoints()},
+            {key: self.workload(key) for key in self._of_workload},
             dict(self._namespaces),
             {name: _scope(network) for name, network in self._networks.items()},
             dict(self._policies),
@@ -191,7 +213,7 @@ class Facts:
                 self._owners[endpoint.domain, address].add(endpoint.key)
         for side, compiler in self.compilers.items():
             for endpoint in new:
-                compiler.put_workload(endpoint.workload, self._workload(endpoint.workload))
+                compiler.put_workload(endpoint.workload, self.workload(endpoint.workload))
                 compiler.put_endpoint(self._seen_from(side, endpoint))
             for gone in {each.key for each in old} - {each.key for each in new}:
                 compiler.drop_endpoint(gone)
@@ -203,7 +225,7 @@ class Facts:
             return endpoint
         return Endpoint(endpoint.key, endpoint.workload, endpoint.network, endpoint.addresses)
 
-    def _workload(self, key: WorkloadKey) -> Workload:
+    def workload(self, key: WorkloadKey) -> Workload:
         """Labels and ports of a VM or pod. That an Interface is a VM's is known from its record."""
         labelled = self._labelled.get(key)
         labels = dict(labelled.labels) if labelled else {}

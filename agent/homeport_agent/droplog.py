@@ -1,0 +1,196 @@
+"""One line in the log for each denied packet that the kernel copies to us: who, where to, and which policies.
+
+    rule `log group 4100`, limited in the kernel ──► PacketLog ──► port ──► Interface ──► VM
+                                                               └─► prefix: the chain that denied ──► policies
+
+A rule copies ten packets a second at most, so a flood costs no more than that; the counters count all of them. A side
+is listened to from its first program on: in the node's own namespace the group could be somebody else's.
+"""
+
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from homeport_agent import metrics
+from homeport_agent.placement import Place
+from homeport_agent.policies import Policies
+from homeport_agent.switch import Switch
+from homeport_api.addresses import IpAddress
+from homeport_api.errors import HomeportError, Unavailable
+from homeport_api.interface import InterfaceKey
+from homeport_api.networkpolicy import Direction
+from homeport_dataplane import links
+from homeport_dataplane.netns import Namespace
+from homeport_policy.chains import LOG_GROUP
+from homeport_policy.program import Counted, Program
+from homeport_policy.ruleset import L4
+from homeport_policy.snapshot import WorkloadKey
+
+log = logging.getLogger(__name__)
+
+LOOK = 2.0
+"""Seconds until a side without policies is looked at again."""
+RETRY = 30.0
+"""Seconds until a group is tried again that somebody else reads."""
+_WORDS = {L4.TCP: "tcp", L4.UDP: "udp", L4.SCTP: "sctp", L4.ICMP: "icmp", L4.ICMP6: "icmpv6", L4.IGMP: "igmp"}
+
+
+class Seen(Protocol):
+    """What packet it was."""
+
+    @property
+    def source(self) -> IpAddress: ...
+    @property
+    def target(self) -> IpAddress: ...
+    @property
+    def protocol(self) -> int: ...
+    @property
+    def target_port(self) -> int | None: ...
+
+
+class Logged(Protocol):
+    """A copied packet: which rule, and between which links."""
+
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def in_index(self) -> int | None: ...
+    @property
+    def out_index(self) -> int | None: ...
+    def seen(self) -> Seen | None: ...
+
+
+class PacketLog(Protocol):
+    """Iterating blocks until a packet comes, and ends after `close`."""
+
+    def __iter__(self) -> Iterator[Logged]: ...
+    def close(self) -> None: ...
+
+
+OpenLog = Callable[[Namespace, Sequence[int]], PacketLog]
+
+
+def open_log(namespace: Namespace, groups: Sequence[int]) -> PacketLog:
+    """The kernel's log of a namespace. Raises Conflict when somebody else reads the group, Unavailable where there is
+    none."""
+    try:
+        module = importlib.import_module("homeport_dataplane.nflog")
+    except ModuleNotFoundError as error:
+        raise Unavailable("this build reads no packet log: denied packets are counted only") from error
+    return cast(PacketLog, module.PacketLog(namespace, groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A packet that one end's policies did not let pass. `interface` and `workload` are that end's, None when its port
+    is gone by now; `seen` None: not IP, or cut off."""
+
+    direction: Direction
+    counted: Counted
+    interface: InterfaceKey | None
+    workload: WorkloadKey | None
+    seen: Seen | None
+
+    def __str__(self) -> str:
+        policies = ",".join(f"{each.namespace}/{each.name}" for each in self.counted.denied_by)
+        seen = self.seen
+        packet = "from=- to=- proto=- port=-"
+        if seen is not None:
+            protocol = next((word for number, word in _WORDS.items() if number == seen.protocol), str(seen.protocol))
+            port = "-" if seen.target_port is None else seen.target_port
+            packet = f"from={seen.source} to={seen.target} proto={protocol} port={port}"
+        direction = self.direction.lower()
+        who = f"vm={self.workload or '-'} interface={self.interface or '-'} direction={direction}"
+        return f"denied {who} {packet} by={policies or '-'}"
+
+
+def denial_of(
+    program: Program,
+    logged: Logged,
+    interface_at: Callable[[int], InterfaceKey | None],
+    workload_of: Callable[[InterfaceKey], WorkloadKey | None],
+) -> Denied | None:
+    """What a copied packet tells. None where the chain that denied it is not in the program any more."""
+    counted = program.counters.get(f"{logged.prefix}_denied")
+    if counted is None:
+        return None
+    index = logged.out_index if counted.direction is Direction.INGRESS else logged.in_index
+    interface = None if index is None else interface_at(index)
+    workload = None if interface is None else workload_of(interface)
+    return Denied(counted.direction, counted, interface, workload, logged.seen())
+
+
+class DropLog:
+    """A thread for each side, from `start` to `close`."""
+
+    def __init__(self, switch: Switch, policies: Policies, open_log: OpenLog = open_log) -> None:
+        self._switch = switch
+        self._policies = policies
+        self._open_log = open_log
+        self._lock = threading.Lock()
+        self._logs: dict[Place, PacketLog] = {}
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(place,), name=f"drops-{place.value}", daemon=True)
+            for place in Place
+        ]
+
+    def start(self) -> None:
+        """On a kernel that tracks no bridged connections there is nothing to be told, and nothing starts."""
+        for thread in self._threads if self._switch.features.bridge_conntrack else ():
+            thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        with self._lock:
+            logs, self._logs = self._logs, {}
+        for each in logs.values():
+            each.close()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(5.0)
+
+    def _run(self, place: Place) -> None:
+        pause = LOOK
+        while not self._stop.wait(pause):
+            if not self._policies.program(place).counters:
+                continue
+            try:
+                self._listen(place)
+                pause = LOOK
+            except HomeportError as error:
+                log.warning("denied packets are not logged place=%s error=%s", place.value, error)
+                pause = RETRY
+            except Exception:
+                log.exception("denied packets are not logged for a reason nobody foresaw place=%s", place.value)
+                pause = RETRY
+
+    def _listen(self, place: Place) -> None:
+        """Until the log ends."""
+        opened = self._open_log(self._switch.side(place).namespace, (LOG_GROUP,))
+        with self._lock:
+            self._logs[place] = opened
+        if self._stop.is_set():
+            opened.close()
+        namespace = self._switch.side(place).namespace
+        try:
+            for logged in opened:
+                self._tell(place, namespace, logged)
+        finally:
+            opened.close()
+
+    def _tell(self, place: Place, namespace: Namespace, logged: Logged) -> None:
+        program = self._policies.program(place)
+        denied = denial_of(program, logged, lambda index: _interface_at(namespace, index), self._policies.workload_of)
+        if denied is not None:
+            metrics.drops_logged.labels(denied.direction.lower()).inc()
+            log.info("%s", denied)
+
+
+def _interface_at(namespace: Namespace, index: int) -> InterfaceKey | None:
+    """Whose port a link is."""
+    link = links.find_index(namespace, index)
+    return None if link is None or link.mark is None else link.mark.interface

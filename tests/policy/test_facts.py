@@ -1,0 +1,64 @@
+"""Records into snapshots, and the same into compilers."""
+
+from ipaddress import ip_address
+
+from homeport_api.addresses import L2Domain
+from homeport_api.interface import InterfaceKey
+from homeport_policy.compile import compile_snapshot
+from homeport_policy.facts import VM_LABEL, Facts, PortFact
+from homeport_policy.snapshot import EndpointKey
+from tests.policy.records import interface, known
+
+NETWORKS = """\
+{apiVersion: homeport.dev/v1, kind: Network, metadata: {name: blue}, spec: {type: L2,
+ nodeInterfaceMatcher: {interfaceName: bond0}, l2NetworkConfig: {vlanID: 100}}}
+---
+{apiVersion: homeport.dev/v1, kind: Network, metadata: {name: trunk}, spec: {type: L2,
+ nodeInterfaceMatcher: {interfaceName: bond0}, l2NetworkConfig: {trunk: {vlans: [7, 8]}}}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: shop},
+ spec: {podSelector: {}}}
+"""
+WEB, ROUTER, POD = (InterfaceKey("shop", name) for name in ("web-eth0", "router-eth0", "pod-1"))
+WORLD = (
+    NETWORKS
+    + interface(str(WEB), "blue", "web")
+    + interface(str(ROUTER), "trunk", "router", allowedAddresses="[{vlan: 7, address: 10.7.0.1}]")
+    + interface(str(POD), "blue")
+)
+
+
+def world() -> Facts:
+    return known(WORLD, {str(WEB): ("10.0.0.1/24", "2001:db8::1/64")}, here=(str(WEB), str(ROUTER)))
+
+
+def test_an_interface_is_where_its_network_and_its_allowed_addresses_are() -> None:
+    snapshot = world().snapshot()
+    assert {str(key): sorted(map(str, each.addresses)) for key, each in snapshot.endpoints.items()} == {
+        "shop/web-eth0 in bond0:100": ["10.0.0.1", "2001:db8::1"],
+        "shop/router-eth0 in bond0:trunk": [],
+        "shop/router-eth0 in bond0:7": ["10.7.0.1"],
+        "shop/pod-1 in bond0:100": [],
+    }
+    assert snapshot.endpoints[EndpointKey(WEB, L2Domain("bond0:100"))].port == "hp-web-eth0"
+
+
+def test_a_vm_has_its_name_among_its_labels_and_a_pod_has_not() -> None:
+    snapshot = world().snapshot()
+    assert snapshot.workload(InterfaceKey("shop", "web")).labels == {VM_LABEL: "web"}
+    assert snapshot.workload(InterfaceKey("shop", "pod-1")).labels == {}
+
+
+def test_owners_of_an_address_come_and_go() -> None:
+    facts, domain, address = world(), L2Domain("bond0:7"), ip_address("10.7.0.1")
+    assert [each.key.interface for each in facts.owners(domain, address)] == [ROUTER]
+    facts.put_interface(ROUTER, None)
+    assert facts.owners(domain, address) == ()
+
+
+def test_compilers_are_told_whatever_came_before_them() -> None:
+    facts = world()
+    assert facts.compilers["switch"].program() == compile_snapshot(facts.snapshot())
+    facts.put_port(POD, PortFact("host", "hp-pod"))
+    assert set(facts.compilers["host"].program().ingress) == {"hp-pod"}
+    assert set(facts.compilers["switch"].program().ingress) == {"hp-web-eth0", "hp-router-eth0"}
