@@ -29,8 +29,9 @@ from homeport_api.addresses import L2Domain
 from homeport_api.attachment import PortKind
 from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
-from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
+from homeport_api.networkpolicy import Direction, NetworkPolicy, PolicyKey, PolicyKind, PolicySpec
 from homeport_policy.facts import Facts, PortFact
 from homeport_policy.program import Program
 from homeport_policy.snapshot import WorkloadKey
@@ -69,6 +70,8 @@ class Policies:
         self._facts = Facts()
         self._tables = {place: Table(switch.side(place)) for place in Place}
         self._zones: dict[str, Record] = {}
+        self._good: set[str] = set()
+        self._unread: dict[str, PolicyKey] = {}
         self._queue: deque[Change | None] = deque()
         self._ready = threading.Event()
         self._begun = threading.Event()
@@ -262,9 +265,20 @@ class Policies:
     def _absorb(self, change: Change) -> None:
         try:
             self._put(change)
-        except BadInput as error:
-            log.warning("ignored, the last good state stays: key=%s error=%s", change.key, error)
+        except (BadInput, ValueError) as error:
             metrics.policy_failures.inc()
+            log.error("cannot be read, the last good state stays: key=%s error=%s", change.key, error)
+            if change.key.startswith(keys.POLICIES) and change.key not in self._good:
+                self._isolate_all(change.key)
+
+    def _isolate_all(self, path: str) -> None:
+        """A policy that was never read may isolate anybody in its namespace, so all are, until it can be read or is
+        deleted."""
+        namespace = keys.split(path, keys.POLICIES)[0]
+        meta = ObjectMeta(f"unreadable {path}", namespace)
+        policy = NetworkPolicy(PolicyKind.NETWORK_POLICY, meta, PolicySpec(types=frozenset(Direction)))
+        self._unread[path] = policy.key
+        self._facts.put_policy(policy.key, policy)
 
     def _put(self, change: Change) -> None:
         key, value, revision = change.key, change.value, change.mod_revision
@@ -286,6 +300,9 @@ class Policies:
             namespace, kind, name = keys.split(key, keys.POLICIES)
             policy = None if value is None else wire.POLICY.loads(value, revision)
             self._facts.put_policy(PolicyKey(namespace, PolicyKind(kind), name), policy)
+            if (stood_in := self._unread.pop(key, None)) is not None:
+                self._facts.put_policy(stood_in, None)
+            (self._good.discard if policy is None else self._good.add)(key)
         else:
             if value is None:
                 self._zones.pop(key, None)

@@ -7,6 +7,8 @@ from typing import Any
 from homeport_api.networkpolicy import NetworkPolicy
 from homeport_api.wire import NETWORK_POLICY
 from homeport_dataplane.features import probe
+from homeport_store import keys
+from homeport_store.protocol import Delete
 
 from .lab import Lab, wait_until
 
@@ -57,3 +59,15 @@ def test_the_network_says_what_the_kernel_lacks(lab: Lab) -> None:
         return {condition.type for report in reports for condition in report.conditions}
 
     wait_until(lambda: ("StatefulPolicyUnavailable" in said()) != TRACKED, "the report says it")
+
+
+def test_a_policy_that_cannot_be_read_isolates_its_namespace_until_it_goes(lab: Lab) -> None:
+    """It may isolate anybody there: nobody is let through for want of understanding."""
+    path = keys.policy(policy("new", "db").key)
+    lab.store.put_if(path, b'{"schema": 999}', 0)
+    wait_until(lambda: lab.metric("homeport_policy_failures_total") > 0, "it was seen")
+    answer = lab.add("c1", lab.guest("db"), vm="db")
+    assert (answer.error == 0) == TRACKED, answer
+    lab.store.txn((), (Delete(path),))
+    guest = lab.guest("again")
+    wait_until(lambda: lab.add("c2", guest, vm="other").error == 0, "it is gone")
