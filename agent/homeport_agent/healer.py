@@ -28,7 +28,7 @@ from homeport_dataplane.netns import Namespace
 from homeport_ipam.view import View
 from homeport_policy import guards
 from homeport_policy.facts import PortFact
-from homeport_policy.ruleset import Element, element
+from homeport_policy.ruleset import element
 
 log = logging.getLogger(__name__)
 
@@ -266,16 +266,12 @@ class Healer:
                 link.up,
                 vlans.get(link.index, vlan.MUTED),
                 element(guards.PORTS, link.name) in elements,
-                link.name in ports and elements.issuperset(self._guards_of(ports[link.name])),
+                link.name in ports and elements.issuperset(self._switch.guards_of(ports[link.name])),
                 element(guards.SPEAKING, link.name) in elements,
             )
             for link in every
             if (mark := link.mark) is not None
         }
-
-    def _guards_of(self, port: Port) -> tuple[Element, ...]:
-        tracking = self._switch.features.bridge_conntrack
-        return guards.guards_of(self._switch.guarded(port), tracking=tracking)
 
     def _repair(self, step: Step, wanted: Wanted) -> int:
         """1 when something was changed."""

@@ -342,6 +342,11 @@ class Policies:
         compiler = self._facts.compilers.get(place.value)
         if compiler is None:
             return False
+        if not self._switch.tracks(place):
+            if not compiler.program().ports:
+                return False
+            self._switch.track(place)
+            self._heal()  # ports there have zones from then on
         table = self._tables[place]
         before, program = table.program, compiler.program()
         ports = tightened(before, program) if program is not before else frozenset()

@@ -30,6 +30,7 @@ from homeport_dataplane.guest import GuestConfig, GuestState, configure_guest, r
 from homeport_dataplane.netns import Namespace, ensure_named, ensure_switch_settings
 from homeport_dataplane.port import Port as Plug
 from homeport_policy import guards
+from homeport_policy.chains import DELIVER
 from homeport_policy.listing import read_element
 from homeport_policy.render import fingerprints, render
 from homeport_policy.ruleset import Change, Element
@@ -57,7 +58,8 @@ class Guest:
 
 
 class Side:
-    """One namespace with ports of ours: the switch, or the host for existing bridges."""
+    """One namespace with ports of ours: the switch, or the host for existing bridges. `tracking`: its table asks for
+    connections, which policies need."""
 
     def __init__(self, namespace: Namespace, placement: guards.Placement, table: str) -> None:
         self.namespace = namespace
@@ -65,6 +67,7 @@ class Side:
         self.table = table
         self.nft = nft.Nft(namespace)
         self.ruled = False
+        self.tracking = False
 
 
 class Switch:
@@ -80,6 +83,7 @@ class Switch:
             Place.SWITCH: Side(self.namespace, guards.Placement.SWITCH, guards.TABLE),
             Place.HOST: Side(self.host, guards.Placement.NODE_BRIDGE, name.replace("-", "_")),
         }
+        self._sides[Place.SWITCH].tracking = self.features.bridge_conntrack
         self._lock = threading.RLock()
         self._facts: dict[str, UplinkFacts] = {}
         self._bridges: set[tuple[Place, str]] = set()
@@ -196,8 +200,8 @@ class Switch:
 
     def _admit_bridge(self, name: str) -> None:
         found = links.find_link(self.host, name)
-        if self.features.bridge_conntrack and found is not None and found.mac is not None:
-            side = self._sides[Place.HOST]
+        side = self._sides[Place.HOST]
+        if side.tracking and found is not None and found.mac is not None:
             side.nft.apply(render(guards.admit_bridge(MacAddress(str(found.mac)), side.table)))
 
     def ensure_rules(self, where: Place) -> bool:
@@ -206,14 +210,32 @@ class Switch:
         with self._lock:
             if side.ruled:
                 return False
-            base = guards.base(side.placement, side.table, tracking=self.features.bridge_conntrack)
             listed = side.nft.list_owned(side.table).rules
+            side.tracking |= DELIVER in listed  # policies are in force there from before
+            base = guards.base(side.placement, side.table, tracking=side.tracking)
             present = {name: rules for name, rules in listed.items() if not is_of_program(name)}
             wrong = present != fingerprints(base.chains)
             if wrong:
                 side.nft.apply(render(base))
             side.ruled = True
             return wrong
+
+    def tracks(self, where: Place) -> bool:
+        """Whether the table of a side can enforce policies as it is."""
+        return self._sides[where].tracking
+
+    def track(self, where: Place) -> None:
+        """The table of a side can enforce policies from now on. On the host's side not before it must: with
+        br_netfilter on, a bridge where anybody asks for connections loses fragments on tagged ports."""
+        side = self._sides[where]
+        with self._lock:
+            if side.tracking:
+                return
+            side.tracking, side.ruled = True, False
+            self.ensure_rules(where)
+            for place, name in self._bridges:
+                if place is where is Place.HOST:
+                    self._admit_bridge(name)
 
     def forget_rules(self, where: Place) -> None:
         with self._lock:
@@ -255,10 +277,8 @@ class Switch:
         for where in {port.placement.place for port in ports}:
             mine = [port for port in ports if port.placement.place is where]
             side = self._sides[where]
-            tracking = self.features.bridge_conntrack
-            side.nft.apply(
-                b"".join(render(guards.admit(self.guarded(each), side.table, tracking=tracking)) for each in mine)
-            )
+            admitted = [guards.admit(self.guarded(each), side.table, tracking=side.tracking) for each in mine]
+            side.nft.apply(b"".join(map(render, admitted)))
             there = side.nft.elements(guards.PORTS, side.table)
             missing = [port.name for port in mine if port.name not in there]
             if missing:
@@ -316,8 +336,7 @@ class Switch:
         if link is not None and (link.kind != "tun" or not self._returned(side, name)):
             self._dispose(side, name)
         if port is not None:
-            tracking = self.features.bridge_conntrack
-            side.nft.apply(render(guards.remove(self.guarded(port), side.table, tracking=tracking)))
+            side.nft.apply(render(guards.remove(self.guarded(port), side.table, tracking=side.tracking)))
             if port.placement.uplink is not None:
                 with self._lock:
                     self._ensure_uplink_vlans(port.placement.uplink)
@@ -393,17 +412,21 @@ class Switch:
                 found.append((int(text), zone))
         return tuple(sorted(found))
 
+    def guards_of(self, port: Port) -> tuple[Element, ...]:
+        """The elements of the port's guards, whether it speaks or not."""
+        return guards.guards_of(self.guarded(port), tracking=self._sides[port.placement.place].tracking)
+
     def reguard(self, port: Port) -> None:
         """A port that speaks has these guards from now on, and is not silenced for it. What it had before and has no
         more is a stray."""
         side = self._sides[port.placement.place]
-        elements = guards.guards_of(self.guarded(port), tracking=self.features.bridge_conntrack)
+        elements = self.guards_of(port)
         side.nft.apply(render(Change(side.table, elements)))
 
     def elements(self, where: Place) -> set[Element]:
         """What the kernel has of ports and uplinks in the guards' sets and maps."""
         side = self._sides[where]
-        base = guards.base(side.placement, side.table, tracking=self.features.bridge_conntrack)
+        base = guards.base(side.placement, side.table, tracking=side.tracking)
         known = {each.name: each for each in base.sets if each.name in guards.OF_PORTS}
         listed = side.nft.list_owned(side.table)
         found = {read_element(known, name, key) for name in known for key in listed.elements.get(name, ())}
@@ -472,10 +495,9 @@ class Switch:
         present = self.elements(where)
         with self._lock:  # after the listing: what was made since is known by now
             known = [port for port in self._known.values() if port.placement.place is where]
-            tracking = self.features.bridge_conntrack
-            wanted = guards.desired(
-                (), [(self.guarded(port), port.name in self._open) for port in known], tracking=tracking
-            )
+            ports = [(self.guarded(port), port.name in self._open) for port in known]
+            wanted = guards.desired((), ports, tracking=side.tracking)
+        keep = frozenset(keep) - {port.name for port in known}
         strays = [
             each for each in present - wanted if each.link not in keep and not each.link.startswith(marks.UPLINK_PREFIX)
         ]
