@@ -10,7 +10,7 @@ from homeport_api.interface import InterfaceKey
 from homeport_api.node import NodeReport
 from homeport_dataplane.links import DISCARDED_GROUP
 from homeport_dataplane.marks import DISCARDED, PortMark
-from homeport_netns_fixtures.capture import ARP, Capture, send
+from homeport_netns_fixtures.capture import RARP, Capture, send
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import World
 
@@ -187,7 +187,7 @@ def wait_heard(heard: Capture, sender: Namespace, link: str = "eth0") -> None:
     sent: list[bytes] = []
 
     def through() -> bool:
-        sent.append(say(sender, ARP, link))
+        sent.append(say(sender, RARP, link))
         return bool(heard.matching(lambda frame: frame.data in sent))
 
     wait_until(through, "a lawful frame is heard")
@@ -215,7 +215,7 @@ def test_a_port_on_a_foreign_bridge_is_guarded_before_it_is_there(lab: Lab, node
         call.start()
         lab.wait_fault()
         guest.ip("link set eth0 up")
-        early = [say(guest, ethertype) for ethertype in (UNLAWFUL, ARP) for _ in range(20)]
+        early = [say(guest, ethertype) for ethertype in (UNLAWFUL, RARP) for _ in range(20)]
         lab.resume()
         call.join()
         wait_heard(heard, guest)
