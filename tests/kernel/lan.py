@@ -79,6 +79,12 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what}: {time.monotonic() - began:.1f} s")
 
 
+def ruleset(namespace: Namespace) -> str:
+    """All rules and elements, without counts. The elements of `new_flows` are the kernel's own, and come and go."""
+    listed = namespace.run("nft", "--stateless", "list", "ruleset").stdout
+    return re.sub(r"\tset new_flows \{.*?\n\t\}\n", "", listed, flags=re.DOTALL)
+
+
 def frame(*types: int, source: str, to: str = BROADCAST, tags: tuple[int, ...] = ()) -> bytes:
     """`types` are the types after the addresses: a tag's type is followed by the next of `tags`, the last by 50 bytes
     that are unlike those of any other frame."""

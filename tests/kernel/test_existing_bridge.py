@@ -10,7 +10,7 @@ from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import ALL_OTHER_VLANS
 from homeport_netns_fixtures.topology import BRIDGE as SWITCH_BRIDGE
 
-from .lan import Guest, Lan, frame, ping, wait_until
+from .lan import Guest, Lan, frame, ping, ruleset, wait_until
 
 DROP_FORWARDED = """
 add table ip filter
@@ -101,10 +101,10 @@ def test_connection_tracking_on_the_bridge_is_lost_fragments(lan: Lan, yard: Yar
 def test_the_guards_come_back_after_a_flush_and_the_bridge_keeps_its_vlans(lan: Lan, yard: Yard) -> None:
     host = lan.a.namespace
     vlans = lan.vlans_of(host)
-    rules = host.run("nft", "--stateless", "list", "ruleset").stdout
+    rules = ruleset(host)
     host.run("nft", "flush", "ruleset")
     wait_until(
-        lambda: host.run("nft", "--stateless", "list", "ruleset").stdout == rules,
+        lambda: ruleset(host) == rules,
         "the guards on the host's side healed",
     )
     host.bridge(f"vlan del vid 300 dev {yard.one.port}", f"vlan add vid 1 dev {yard.one.port} pvid untagged")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .lan import BRIDGE, UPLINK, Lan, ping, wait_until
+from .lan import BRIDGE, UPLINK, Lan, ping, ruleset, wait_until
 
 LINKS = ("ifname", "master", "operstate", "ifalias", "address", "mtu")
 PROPERTIES = (
@@ -22,7 +22,7 @@ def look(lan: Lan) -> State:
     bridge = [each["linkinfo"].get("info_data", {}) for each in links if each["ifname"] == BRIDGE]
     settings = tuple(tuple(data.get(name) for name in PROPERTIES) for data in bridge)
     each_link = {tuple(link.get(name) for name in LINKS) for link in links}
-    rules = sorted(lan.a.switch.run("nft", "--stateless", "list", "ruleset").stdout.splitlines())
+    rules = sorted(ruleset(lan.a.switch).splitlines())
     return each_link, settings, lan.vlans(lan.a), rules
 
 

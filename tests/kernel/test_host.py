@@ -10,7 +10,7 @@ from homeport_netns_fixtures.capture import RARP, send
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import Node
 
-from .lan import Lan, body, frame, ping, wait_until
+from .lan import Lan, body, frame, ping, ruleset, wait_until
 
 DROP_FORWARDED = """
 add table ip filter
@@ -85,7 +85,7 @@ def test_the_switch_keeps_br_netfilter_off(lan: Lan, firewalled: None) -> None:
 
 
 def test_a_flush_of_the_hosts_ruleset_changes_nothing(lan: Lan) -> None:
-    rules = lan.a.switch.run("nft", "--stateless", "list", "ruleset").stdout
+    rules = ruleset(lan.a.switch)
     guest = lan["blue1"]
     with lan.wires() as wires, lan.steady_ping("blue1", "blue3") as steady:
         lan.a.namespace.nft(DROP_FORWARDED)
@@ -96,7 +96,7 @@ def test_a_flush_of_the_hosts_ruleset_changes_nothing(lan: Lan) -> None:
         wires.wait_sent(lan.a, control)
         assert body(spoof) not in {body(each.data) for each in wires.sent(lan.a)}
     assert steady.lost == 0
-    assert lan.a.switch.run("nft", "--stateless", "list", "ruleset").stdout == rules
+    assert ruleset(lan.a.switch) == rules
 
 
 @contextlib.contextmanager

@@ -4,14 +4,14 @@ import contextlib
 
 import pytest
 
-from .lan import GUESTS, Guest, Lan, ping, wait_until
+from .lan import GUESTS, Guest, Lan, ping, ruleset, wait_until
 
 PAIRS = (("blue1", "blue3"), ("green1", "green2"), ("office1", "office2"), ("trunk1", "trunk2"))
 
 
 @pytest.mark.parametrize("end", ["kill -9", "SIGTERM"])
 def test_running_guests_lose_no_packet_over_an_agents_restart(lan: Lan, end: str) -> None:
-    vlans, rules = lan.vlans(lan.a), lan.a.switch.run("nft", "--stateless", "list", "ruleset").stdout
+    vlans, rules = lan.vlans(lan.a), ruleset(lan.a.switch)
     with contextlib.ExitStack() as stack:
         steady = {pair: stack.enter_context(lan.steady_ping(*pair)) for pair in PAIRS}
         if end == "kill -9":
@@ -23,7 +23,7 @@ def test_running_guests_lose_no_packet_over_an_agents_restart(lan: Lan, end: str
         lan.a.agent.wait_ready(120)
     assert {pair: ping.lost for pair, ping in steady.items()} == dict.fromkeys(PAIRS, 0)
     assert lan.vlans(lan.a) == vlans
-    assert lan.a.switch.run("nft", "--stateless", "list", "ruleset").stdout == rules
+    assert ruleset(lan.a.switch) == rules
 
 
 def test_a_rebooted_node_has_its_guests_again_with_what_they_had(lan: Lan) -> None:
