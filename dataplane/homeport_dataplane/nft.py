@@ -82,12 +82,12 @@ class Nft:
                 for each in listed
                 if "set" in each
             },
-            counters={
-                each["counter"]["name"]: Count(each["counter"]["packets"], each["counter"]["bytes"])
-                for each in listed
-                if "counter" in each
-            },
+            counters=_counts(listed),
         )
+
+    def counters(self, table: str = TABLE) -> Mapping[str, Count]:
+        """Our table's counters without all the rest of it; empty when it is not there."""
+        return _counts(self._list(f"list counters table {FAMILY} {table}"))
 
     def elements(self, name: str, table: str = TABLE) -> frozenset[str]:
         """The keys of one of our sets, concatenations joined with ` . `; empty when there is no such set."""
@@ -153,6 +153,14 @@ def _load() -> ctypes.CDLL:
     library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
+
+
+def _counts(listed: list[dict[str, Any]]) -> dict[str, Count]:
+    return {
+        each["counter"]["name"]: Count(each["counter"]["packets"], each["counter"]["bytes"])
+        for each in listed
+        if "counter" in each
+    }
 
 
 def _key(element: Any) -> str:
