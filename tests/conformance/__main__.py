@@ -1,7 +1,8 @@
 """`python -m tests.conformance DIR [--packets none|some|all] [--only PREFIX]`: holds cases of NetworkPolicy against
 oracle and compiler in memory, and against the real table with real packets in the Debian kernel.
 
-Exit codes: 0 all verdicts are what the cases say, 1 some are not, 2 the cases cannot be read.
+Exit codes: 0 all verdicts are what the cases say, 1 some are not, 2 the cases cannot be read,
+3 the kernel for the packets cannot be had.
 """
 
 import argparse
@@ -10,7 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conformance import report
+from tests.conformance import packets, report
+from tests.conformance.kernel import NotPlayed
 from tests.conformance.memory import Judgement, judge_scenes
 from tests.conformance.reader import Malformed, read_folder
 from tests.conformance.scene import Stage
@@ -27,11 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     tally = Tally()
     try:
-        judge_folder(options.folder, options.only, tally)
+        judgements = judge_folder(options.folder, options.only, tally)
     except Malformed as malformed:
         print(f"conformance: {malformed}", file=sys.stderr)
         return 2
     columns = [ORACLE, COMPILER]
+    if options.packets != "none":
+        columns += packets.COLUMNS
+        began = time.monotonic()
+        try:
+            packets.play_packets(judgements, options.packets == "all", tally)
+        except NotPlayed as reason:
+            print(f"conformance: {reason}", file=sys.stderr)
+            return 3
+        print(f"packets: {time.monotonic() - began:.0f} s with the boot of the kernel", flush=True)
     print(report.as_text(tally, columns))
     return 1 if tally.mismatches else 0
 
