@@ -1,10 +1,11 @@
 # Homeport's verbs. Each is one line or one script; `make` prints them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-pure test-host test-kernel test-runtime lint bench demo lock clean
+.PHONY: help setup test test-pure test-host test-kernel test-runtime lint conformance bench demo lock clean
 
 python := .venv/bin/python
 tiers := $(python) -m homeport_netns_fixtures.tiers
+PACKETS ?= some
 
 help: ## Prints this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,10 @@ test-runtime: ## Needs root: containerd, the stock CNI plugins, QEMU guests
 lint: ## Format, rules, types, layers and shell scripts
 	@scripts/setup python lint
 	@$(tiers) lint
+
+conformance: ## Plays NetworkPolicy cases, CASES=DIR of *.jsonl.gz: in memory and, PACKETS=none|some|all, with real packets
+	@$(if $(CASES),,$(error CASES=DIR is missing: the directory with the cases, *.jsonl.gz))scripts/setup python $(if $(filter none,$(PACKETS)),,host kernel)
+	@$(python) -m tests.conformance "$(CASES)" --packets "$(PACKETS)"
 
 bench: setup ## Measures against the stock plugins on this machine, in one run
 	@$(python) -m tests.bench

@@ -43,7 +43,7 @@ def test_a_package_opens_with_a_docstring_and_nothing_else() -> None:
 
 def test_each_folder_of_tests_is_a_package_and_mirrors_one_of_ours() -> None:
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders - {"bench", "kernel", "runtime"} <= {
+    assert folders - {"bench", "conformance", "kernel", "runtime"} <= {
         package.removeprefix("homeport_") for package in FOLDERS.values()
     }
     assert all((ROOT / "tests" / folder / "__init__.py").exists() for folder in folders)

@@ -38,7 +38,8 @@ def test_what_was_applied_is_listed(nft: Nft) -> None:
     assert nft.list_owned() == first
     assert first.rules == {"forward": ("first", "second")}
     assert first.elements == {"ports": {"p0", "p1"}, "macs": {"p0 . 02:00:00:00:00:01"}}
-    assert first.counters == {"seen": Count(0, 0)}
+    assert first.counters == nft.counters() == {"seen": Count(0, 0)}
+    assert nft.counters("absent") == {}
     assert nft.elements("ports") == {"p0", "p1"}
     assert nft.elements("absent") == frozenset()
 

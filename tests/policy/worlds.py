@@ -4,7 +4,7 @@ A seed makes a world: a thousand are made in the time that a generator of shrink
 that fails is told. Names, labels, addresses and ports are few on purpose, so that things meet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -29,7 +29,7 @@ from homeport_api.networkpolicy import (
 from homeport_api.selector import Operator, Requirement, Selector
 from homeport_api.workload import NamedPort, Protocol
 from homeport_policy import guards
-from homeport_policy.compile import compile_snapshot
+from homeport_policy.compile import Compiler, compile_snapshot
 from homeport_policy.evaluate import Packet, evaluate
 from homeport_policy.program import Program
 from homeport_policy.ruleset import L4, CtState, Element, Verdict, element
@@ -233,3 +233,30 @@ class Dice:
         protocol = self.one([None, *Protocol])
         port = None if protocol is None else self.one(NUMBERS)
         return Packet(domain, address(sender), address(receiver), protocol, port, sender, receiver)
+
+
+def changes(compiler: Compiler, before: Snapshot, after: Snapshot) -> list[Callable[[], None]]:
+    """What tells a compiler that knows `before` of `after`: steps that may be taken in any order."""
+    steps: list[Callable[[], None]] = []
+    for namespace in before.namespaces.keys() - after.namespaces.keys():
+        steps.append(lambda name=namespace: compiler.drop_namespace(name))
+    for name, labels in after.namespaces.items():
+        steps.append(lambda name=name, labels=labels: compiler.put_namespace(name, labels))
+    for network in before.scopes.keys() | after.scopes.keys():
+        scope = after.scopes.get(network, PolicyScope.ALL)
+        steps.append(lambda network=network, scope=scope: compiler.put_scope(network, scope))
+    for domain, zone in after.zones.items():
+        steps.append(lambda domain=domain, zone=zone: compiler.put_zone(domain, zone))
+    for workload in before.workloads.keys() - after.workloads.keys():
+        steps.append(lambda key=workload: compiler.drop_workload(key))
+    for key, labelled in after.workloads.items():
+        steps.append(lambda key=key, labelled=labelled: compiler.put_workload(key, labelled))
+    for gone in before.endpoints.keys() - after.endpoints.keys():
+        steps.append(lambda key=gone: compiler.drop_endpoint(key))
+    for endpoint in after.endpoints.values():
+        steps.append(lambda endpoint=endpoint: compiler.put_endpoint(endpoint))
+    for old in before.policies.keys() - after.policies.keys():
+        steps.append(lambda key=old: compiler.drop_policy(key))
+    for policy in after.policies.values():
+        steps.append(lambda policy=policy: compiler.put_policy(policy))
+    return steps
