@@ -24,7 +24,8 @@ from homeport_cli.output import Form, print_data
 from homeport_cli.session import Session
 from homeport_policy.ends import name_of
 from homeport_policy.facts import Facts
-from homeport_policy.plan import End, Plan, Shift, plan_change
+from homeport_policy.plan import Plan, Shift, plan_change
+from homeport_policy.probes import End
 from homeport_policy.snapshot import EndpointKey
 from homeport_store.objects import Objects
 
