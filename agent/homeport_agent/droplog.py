@@ -7,23 +7,22 @@ A rule copies ten packets a second at most, so a flood costs no more than that; 
 is listened to from its first program on: in the node's own namespace the group could be somebody else's.
 """
 
-import importlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
 
 from homeport_agent import metrics
 from homeport_agent.placement import Place
 from homeport_agent.policies import Policies
 from homeport_agent.switch import Switch
-from homeport_api.addresses import IpAddress
-from homeport_api.errors import HomeportError, Unavailable
+from homeport_api.errors import HomeportError
 from homeport_api.interface import InterfaceKey
 from homeport_api.networkpolicy import Direction
 from homeport_dataplane import links
+from homeport_dataplane.frames import Seen
 from homeport_dataplane.netns import Namespace
+from homeport_dataplane.nflog import Logged, PacketLog
 from homeport_policy.chains import LOG_GROUP
 from homeport_policy.program import Counted, Program
 from homeport_policy.ruleset import L4
@@ -36,51 +35,6 @@ LOOK = 2.0
 RETRY = 30.0
 """Seconds until a group is tried again that somebody else reads."""
 _WORDS = {L4.TCP: "tcp", L4.UDP: "udp", L4.SCTP: "sctp", L4.ICMP: "icmp", L4.ICMP6: "icmpv6", L4.IGMP: "igmp"}
-
-
-class Seen(Protocol):
-    """What packet it was."""
-
-    @property
-    def source(self) -> IpAddress: ...
-    @property
-    def target(self) -> IpAddress: ...
-    @property
-    def protocol(self) -> int: ...
-    @property
-    def target_port(self) -> int | None: ...
-
-
-class Logged(Protocol):
-    """A copied packet: which rule, and between which links."""
-
-    @property
-    def prefix(self) -> str: ...
-    @property
-    def in_index(self) -> int | None: ...
-    @property
-    def out_index(self) -> int | None: ...
-    def seen(self) -> Seen | None: ...
-
-
-class PacketLog(Protocol):
-    """Iterating blocks until a packet comes, and ends after `close`."""
-
-    def __iter__(self) -> Iterator[Logged]: ...
-    def close(self) -> None: ...
-
-
-OpenLog = Callable[[Namespace, Sequence[int]], PacketLog]
-
-
-def open_log(namespace: Namespace, groups: Sequence[int]) -> PacketLog:
-    """The kernel's log of a namespace. Raises Conflict when somebody else reads the group, Unavailable where there is
-    none."""
-    try:
-        module = importlib.import_module("homeport_dataplane.nflog")
-    except ModuleNotFoundError as error:
-        raise Unavailable("this build reads no packet log: denied packets are counted only") from error
-    return cast(PacketLog, module.PacketLog(namespace, groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +80,9 @@ def denial_of(
 class DropLog:
     """A thread for each side, from `start` to `close`."""
 
-    def __init__(self, switch: Switch, policies: Policies, open_log: OpenLog = open_log) -> None:
+    def __init__(self, switch: Switch, policies: Policies) -> None:
         self._switch = switch
         self._policies = policies
-        self._open_log = open_log
         self._lock = threading.Lock()
         self._logs: dict[Place, PacketLog] = {}
         self._stop = threading.Event()
@@ -170,7 +123,7 @@ class DropLog:
 
     def _listen(self, place: Place) -> None:
         """Until the log ends."""
-        opened = self._open_log(self._switch.side(place).namespace, (LOG_GROUP,))
+        opened = PacketLog(self._switch.side(place).namespace, (LOG_GROUP,))
         with self._lock:
             self._logs[place] = opened
         if self._stop.is_set():

@@ -1,15 +1,12 @@
 """Denied packets as lines of the log."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import ip_address
-
 import pytest
 
 from homeport_agent.droplog import denial_of
-from homeport_api.addresses import IpAddress
 from homeport_api.interface import InterfaceKey
 from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
+from homeport_dataplane.nflog import Logged
+from homeport_policy.chains import LOG_GROUP
 from homeport_policy.program import Counted, Program
 from homeport_policy.snapshot import WorkloadKey
 
@@ -24,31 +21,15 @@ PROGRAM = Program(
 WEB, DB = InterfaceKey("shop", "web-eth0"), InterfaceKey("shop", "db-eth0")
 
 
-@dataclass(frozen=True)
-class Packet:
-    source: IpAddress
-    target: IpAddress
-    protocol: int
-    target_port: int | None = None
+# From 10.0.0.1 port 40000 to 10.0.0.2 port 5432, and an echo request from 2001:db8::1 to 2001:db8::2.
+TCP = bytes.fromhex("4500002800000000400600000a0000010a0000029c4015380000000000000000500200000000 0000")
+ICMP6 = bytes.fromhex(
+    "6000000000083a4020010db800000000000000000000000120010db80000000000000000000000028000000000000000"
+)
 
 
-@dataclass(frozen=True)
-class Copied:
-    prefix: str
-    in_index: int | None
-    out_index: int | None
-    packet: Packet | None
-
-    def seen(self) -> Packet | None:
-        return self.packet
-
-
-def tcp() -> Packet:
-    return Packet(ip_address("10.0.0.1"), ip_address("10.0.0.2"), 6, 5432)
-
-
-def icmp() -> Packet:
-    return Packet(ip_address("2001:db8::1"), ip_address("2001:db8::2"), 58)
+def logged(prefix: str, payload: bytes) -> Logged:
+    return Logged(LOG_GROUP, prefix, 7, 8, 0x86DD if payload[:1] == b"\x60" else 0x0800, payload)
 
 
 @pytest.mark.parametrize(
@@ -56,34 +37,34 @@ def icmp() -> Packet:
     [
         pytest.param(
             "in_1",
-            tcp,
+            TCP,
             "denied vm=shop/db interface=shop/db-eth0 direction=ingress from=10.0.0.1 to=10.0.0.2 proto=tcp port=5432 "
             "by=shop/allow-web,shop/deny",
             id="at the receiver's port",
         ),
         pytest.param(
             "out_2",
-            icmp,
+            ICMP6,
             "denied vm=- interface=shop/web-eth0 direction=egress from=2001:db8::1 to=2001:db8::2 proto=icmpv6 port=- "
             "by=-",
             id="at the sender's, a trunk's, whose VM is not known",
         ),
         pytest.param(
             "in_1",
-            lambda: None,
+            b"",
             "denied vm=shop/db interface=shop/db-eth0 direction=ingress from=- to=- proto=- port=- "
             "by=shop/allow-web,shop/deny",
             id="cut off",
         ),
     ],
 )
-def test_a_line_says_who_and_why(prefix: str, packet: Callable[[], Packet | None], line: str) -> None:
+def test_a_line_says_who_and_why(prefix: str, packet: bytes, line: str) -> None:
     there = {7: WEB, 8: DB}
     workloads = {DB: WorkloadKey("shop", "db")}
-    assert str(denial_of(PROGRAM, Copied(prefix, 7, 8, packet()), there.get, workloads.get)) == line
+    assert str(denial_of(PROGRAM, logged(prefix, packet), there.get, workloads.get)) == line
 
 
 def test_what_is_of_an_old_program_or_of_no_port_is_not_guessed() -> None:
-    assert denial_of(PROGRAM, Copied("in_old", 7, 8, tcp()), {}.get, {}.get) is None
-    gone = denial_of(PROGRAM, Copied("in_1", 7, 8, tcp()), {}.get, {}.get)
+    assert denial_of(PROGRAM, logged("in_old", TCP), {}.get, {}.get) is None
+    gone = denial_of(PROGRAM, logged("in_1", TCP), {}.get, {}.get)
     assert gone is not None and str(gone).startswith("denied vm=- interface=- direction=ingress from=10.0.0.1")
