@@ -398,6 +398,7 @@ class Switch:
             None if port.domain is None else self._zones.get(port.domain),
             self._vlan_zones(port),
             port.placement.place is Place.HOST,
+            guards.mark_of(port.nic.uid),
         )
 
     def _vlan_zones(self, port: Port) -> tuple[tuple[int, int], ...]:

@@ -1,6 +1,8 @@
 """The part of the base that policies hang from: what every packet between ports and uplinks is asked.
 
-    forward   established, and not being judged anew ──► accept
+    forward   new, from a port                  ──► the connection is that port's
+              a reply, to who began it          ──► accept
+              established, from who began it, and not being judged anew ──► accept
               from or to an isolated guest      ──► stateful: must be of a connection, and open it properly
               egress of the port it comes from  ──► out_…  ──► deliver
               nobody isolates its sender        ──► deliver
@@ -26,6 +28,7 @@ from homeport_policy.ruleset import (
     InSet,
     Jump,
     Key,
+    Leads,
     Map,
     NoSyn,
     OverRate,
@@ -33,17 +36,19 @@ from homeport_policy.ruleset import (
     Reply,
     Rule,
     Set,
+    SetMark,
     State,
     UdpPorts,
+    Unmarked,
     Verdict,
 )
 
 PORTS = "ports"
 JUDGED, ISOLATED, NODES = "judged", "isolated", "nodes"
+MARKS, BEGUN_BY, SENT_BY = "marks", "begun_by", "sent_by"
 DHCP_SERVERS, ROUTERS, NEW_FLOWS = "dhcp_servers", "routers", "new_flows"
 FLOWS_A_SECOND, FLOWS_AT_ONCE = 1000, 4000
-"""New connections of one port. The connection tracking table has 65,536 places or more, and a place that nobody
-answered is free again after half a minute."""
+"""New connections of one port: it bounds how fast one guest can fill the table of connections, and not how far."""
 
 _IPV4, _IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
 _NOT_IP = Protocol(frozenset({EtherType.IPV4, EtherType.IPV6}), one_of=False)
@@ -60,6 +65,9 @@ POLICY_SETS: tuple[Set | Map, ...] = (
     Set(ISOLATED, Key.IN_LINK),
     Set(NODES, Key.IN_LINK),
     Set(NEW_FLOWS, Key.IN_LINK, meter=True),
+    Map(MARKS, Key.IN_LINK, Leads.MARK),
+    Set(BEGUN_BY, Key.MARK_AND_OUT_LINK),
+    Set(SENT_BY, Key.MARK_AND_IN_LINK),
     Map(EGRESS, Key.IN_LINK),
     Map(INGRESS, Key.OUT_LINK),
 )
@@ -82,9 +90,14 @@ def guard_rules() -> tuple[Rule, ...]:
 
 
 def policy_rules() -> tuple[Rule, ...]:
-    """The end of the forward chain, for a kernel that tracks bridged connections."""
+    """The end of the forward chain, for a kernel that tracks bridged connections.
+
+    A connection is known by its addresses, and a guest could send under another's, so that what it sends next would be
+    the reply to that. So a connection also has the number of the port that began it, and 0 if none of ours did: a reply
+    is one if it goes there, and what comes from there goes on."""
     fresh = State(frozenset({CtState.NEW}))
     known = State(frozenset({CtState.ESTABLISHED}))
+    not_judged = (InSet(Key.IN_LINK, JUDGED, False), InSet(Key.OUT_LINK, JUDGED, False))
     return (
         Rule((_NOT_IP,), Verdict.ACCEPT),
         Rule((_IPV6, Icmp6Type(CONTROL)), Verdict.ACCEPT),
@@ -94,9 +107,12 @@ def policy_rules() -> tuple[Rule, ...]:
             Verdict.DROP,
             "new_flows",
         ),
-        Rule((known, Reply()), Verdict.ACCEPT),
+        Rule((fresh, _FROM_PORT), SetMark(Key.IN_LINK, MARKS)),
+        Rule((known, Reply(), InSet(Key.MARK_AND_OUT_LINK, BEGUN_BY)), Verdict.ACCEPT),
+        Rule((known, Reply(), InSet(Key.OUT_LINK, PORTS, False), Unmarked()), Verdict.ACCEPT),
         Rule((State(frozenset({CtState.RELATED})),), Verdict.ACCEPT),
-        Rule((known, InSet(Key.IN_LINK, JUDGED, False), InSet(Key.OUT_LINK, JUDGED, False)), Verdict.ACCEPT),
+        Rule((known, Reply(False), InSet(Key.MARK_AND_IN_LINK, SENT_BY), *not_judged), Verdict.ACCEPT),
+        Rule((known, Reply(False), InSet(Key.IN_LINK, PORTS, False), Unmarked(), *not_judged), Verdict.ACCEPT),
         Rule((InSet(Key.IN_LINK, ISOLATED),), Jump(STATEFUL)),
         Rule((InSet(Key.OUT_LINK, ISOLATED),), Jump(STATEFUL)),
         Rule((), Dispatch(Key.IN_LINK, EGRESS)),

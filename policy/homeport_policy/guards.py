@@ -19,6 +19,7 @@ and frames for the bridge itself pass: the node may speak to its guests there.
 What is dropped before forwarding is not learned: the source of a dropped frame never gets into the bridge's table.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -36,6 +37,7 @@ from homeport_policy.ruleset import (
     Icmp6Type,
     InSet,
     Key,
+    Leads,
     LinkLocalDestination,
     Map,
     NdTargetLinkLocal,
@@ -88,7 +90,8 @@ class GuardedPort:
     """A port as its guards see it. `trunk`: it may send one VLAN tag. `addresses` are those it may send from; of a
     family in `learning` it may send from any. `forbidden` are link-local addresses of others, such as the gateway's.
     `zone`: the connection tracking zone of what it sends without a tag; `vlan_zones`: with one. `among_others`: on a
-    bridge of the node, where what comes for it is known by its MAC."""
+    bridge of the node, where what comes for it is known by its MAC. `mark`: the number of the connections that it
+    begins; 0: one made of its name."""
 
     name: str
     mac: MacAddress
@@ -103,6 +106,7 @@ class GuardedPort:
     zone: int | None = None
     vlan_zones: tuple[tuple[int, int], ...] = ()
     among_others: bool = False
+    mark: int = 0
 
 
 def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, tracking: bool = False) -> Ruleset:
@@ -226,8 +230,14 @@ def desired(
 OF_PORTS = (
     *(UPLINKS, PORTS, SPEAKING, TRUNKS, LAX, MACS, LEARNING4, LEARNING6, SOURCES4, SOURCES6, TARGETS6),
     *(FORBIDDEN6, FORBIDDEN_TARGETS6, DHCP_SERVERS, ROUTERS, PORT_ZONES, VLAN_ZONES, GUEST_ZONES, forward.NODES),
+    *(forward.MARKS, forward.BEGUN_BY, forward.SENT_BY),
 )
 """The sets and maps whose elements are made here; those of the others are the program's, or the kernel's own."""
+
+
+def mark_of(text: str) -> int:
+    """A number for connections, the same for the same text; not 0, which is nobody's."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") | 1
 
 
 def difference(wanted: Iterable[Element], present: Iterable[Element], table: str = TABLE) -> Change:
@@ -270,22 +280,27 @@ def _guards_of(port: GuardedPort, tracking: bool) -> Iterator[Element]:
         yield from (Element(VLAN_ZONES, (name, vlan), zone) for vlan, zone in port.vlan_zones)
         if port.node:
             yield element(forward.NODES, name)
+        mark = port.mark or mark_of(name)
+        yield Element(forward.MARKS, (name,), mark)
+        yield element(forward.BEGUN_BY, mark, name)
+        yield element(forward.SENT_BY, mark, name)
 
 
 def _zones(placement: Placement) -> tuple[tuple[Rule, ...], tuple[Set | Map, ...]]:
     """The connection tracking zone of each L2 domain, so that two VLANs with the same addresses keep apart: by port and
-    VLAN ID, or else by port. On a bridge of the node only for our ports: what comes from the bridge's other ports is
-    known by the guest that it goes to, and the node's own connections are left alone."""
-    by_vlan = Map(VLAN_ZONES, Key.IN_LINK_AND_VLAN, zones=True)
-    by_port = Map(PORT_ZONES, Key.IN_LINK, zones=True)
-    # The first that is given stays.
+    VLAN ID, or without a tag by port. A VLAN that has none is in no domain, and not in the native one's. On a bridge of
+    the node only for our ports: what comes from the bridge's other ports is known by the guest that it goes to, and the
+    node's own connections are left alone."""
+    by_vlan = Map(VLAN_ZONES, Key.IN_LINK_AND_VLAN, Leads.ZONE)
+    by_port = Map(PORT_ZONES, Key.IN_LINK, Leads.ZONE)
+    tagged, untagged = (OuterTag(frozenset({EtherType.VLAN}), one_of) for one_of in (True, False))
     rules = (
-        Rule((OuterTag(frozenset({EtherType.VLAN})),), SetZone(by_vlan.key, by_vlan.name)),
-        Rule((), SetZone(by_port.key, by_port.name)),
+        Rule((tagged,), SetZone(by_vlan.key, by_vlan.name)),
+        Rule((untagged,), SetZone(by_port.key, by_port.name)),
     )
     if placement is Placement.SWITCH:
         return rules, (by_vlan, by_port)
-    by_guest = Map(GUEST_ZONES, Key.DESTINATION, zones=True)
+    by_guest = Map(GUEST_ZONES, Key.DESTINATION, Leads.ZONE)
     not_for_bridge = InSet(Key.DESTINATION, BRIDGES, member=False)
     there = (*rules, Rule((), SetZone(by_guest.key, by_guest.name)))
     return (

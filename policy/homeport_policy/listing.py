@@ -18,6 +18,8 @@ def read_element(known: Mapping[str, Set | Map], name: str, text: str, value: st
 def read_key(type_of: str, text: str) -> tuple[Part, ...]:
     """The parts of a key of a set of this type."""
     parts = text.split(" . ")
+    if type_of.startswith("typeof ct mark"):
+        return int(parts[0], 0), parts[1]
     if "ifname" in type_of:  # also a link whose name looks like a number
         return parts[0], *map(_read, parts[1:])
     return tuple(map(_read, parts))

@@ -23,6 +23,7 @@ from homeport_policy.ruleset import (
     InSet,
     InZone,
     Jump,
+    Leads,
     LinkLocalDestination,
     Log,
     Map,
@@ -38,10 +39,12 @@ from homeport_policy.ruleset import (
     Rule,
     Ruleset,
     Set,
+    SetMark,
     SetZone,
     State,
     ToPort,
     UdpPorts,
+    Unmarked,
     Verdict,
     Within,
 )
@@ -51,6 +54,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _LINK = re.compile(r"[A-Za-z0-9_.=@+~-]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _NAMES = {EtherType.IPV4: "ip", EtherType.IPV6: "ip6", EtherType.ARP: "arp"}
+_LEADS: Mapping[type, Leads] = {Dispatch: Leads.CHAIN, SetZone: Leads.ZONE, SetMark: Leads.MARK}
 _METER = "size 65536; flags dynamic; timeout 1m; "
 
 
@@ -77,7 +81,8 @@ def fingerprint(rule: Rule) -> str:
 def add_set(table: str, each: Set | Map) -> str:
     """The line that makes a set or map, or leaves it as it is."""
     if isinstance(each, Map):
-        what = f"typeof {each.key.expression} : ct zone" if each.zones else f"{each.key.type} : verdict"
+        chains = each.leads is Leads.CHAIN
+        what = f"{each.key.type if chains else f'typeof {each.key.expression}'} : {each.leads.value}"
         return f"add map {_table(table)} {each.name} {{ {what}; }}"
     return f"add set {_table(table)} {each.name} {{ {each.key.type}; {_METER if each.meter else ''}}}"
 
@@ -193,11 +198,11 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
             raise Unrenderable(f"{where}: {_match(match)} needs `meta protocol {_NAMES[needs]}` before it")
         if isinstance(match, Protocol) and match.one_of and len(match.types) == 1:
             (carried,) = match.types
-    if isinstance(rule.action, Dispatch | SetZone):
+    if isinstance(rule.action, Dispatch | SetZone | SetMark):
         known = sets.get(rule.action.map)
         if not isinstance(known, Map) or known.key is not rule.action.key:
             raise Unrenderable(f"{where}: no map {rule.action.map} of type {rule.action.key.type}")
-        if known.zones != isinstance(rule.action, SetZone):
+        if known.leads is not _LEADS[type(rule.action)]:
             raise Unrenderable(f"{where}: map {rule.action.map} leads elsewhere")
     if rule.log is not None and rule.action is not Verdict.CONTINUE:
         raise Unrenderable(f"{where}: a frame over the log's rate would not get to the verdict")
@@ -244,6 +249,8 @@ def _action(action: Action) -> Iterator[str]:
             yield f"{key.expression} vmap @{name}"
         case SetZone(key, name):
             yield f"ct zone set {key.expression} map @{name}"
+        case SetMark(key, name):
+            yield f"ct mark set {key.expression} map @{name}"
         case _ as never:
             assert_never(never)
 
@@ -258,7 +265,7 @@ def _match(match: Match) -> str:
             return f"meta protocol {'' if match.one_of else '!= '}{_types(match.types)}"
         case OuterTag():
             # The one place where the tag itself is meant.
-            return f"ether type {_types(match.types)}"
+            return f"ether type {'' if match.one_of else '!= '}{_types(match.types)}"
         case LinkLocalDestination():
             return "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00"
         case Within():
@@ -278,7 +285,9 @@ def _match(match: Match) -> str:
         case State():
             return f"ct state {','.join(sorted(match.states))}"
         case Reply():
-            return "ct direction reply"
+            return f"ct direction {'reply' if match.against else 'original'}"
+        case Unmarked():
+            return "ct mark 0"
         case InZone():
             return f"ct zone {match.zone}"
         case NoSyn():

@@ -64,7 +64,15 @@ class SetZone:
     map: str
 
 
-Action = Verdict | Jump | Goto | Dispatch | SetZone
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """Gives the connection the number that the map has for the frame's key, and the next rule is asked."""
+
+    key: "Key"
+    map: str
+
+
+Action = Verdict | Jump | Goto | Dispatch | SetZone | SetMark
 
 
 class EtherType(IntEnum):
@@ -117,6 +125,8 @@ class Key(Enum):
     OUT_LINK = Reading("oifname", "type ifname")
     IN_LINK_AND_SOURCE = Reading("iifname . ether saddr", "type ifname . ether_addr")
     IN_LINK_AND_VLAN = Reading("iifname . vlan id", "typeof iifname . vlan id")
+    MARK_AND_IN_LINK = Reading("ct mark . iifname", "typeof ct mark . iifname")
+    MARK_AND_OUT_LINK = Reading("ct mark . oifname", "typeof ct mark . oifname")
     DESTINATION = Reading("ether daddr", "type ether_addr")
     IN_LINK_AND_SOURCE4 = Reading("iifname . ip saddr", "type ifname . ipv4_addr", EtherType.IPV4)
     IN_LINK_AND_SOURCE6 = Reading("iifname . ip6 saddr", "type ifname . ipv6_addr", EtherType.IPV6)
@@ -174,9 +184,11 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class OuterTag:
-    """The frame arrived with a VLAN tag of these types. Only before a VLAN-aware bridge tags frames itself."""
+    """The frame arrived with a VLAN tag of these types, or (`one_of` False) with none of them. Only before a VLAN-aware
+    bridge tags frames itself."""
 
     types: frozenset[EtherType]
+    one_of: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +256,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The packet goes against the direction of the connection's first one."""
+    """The packet goes against the direction of the connection's first one, or (`against` False) with it."""
+
+    against: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unmarked:
+    """The packet's connection has no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +302,7 @@ Match = (
     | NdTargetLinkLocal
     | State
     | Reply
+    | Unmarked
     | InZone
     | NoSyn
     | OverRate
@@ -329,13 +349,21 @@ class Set:
     meter: bool = False
 
 
+class Leads(Enum):
+    """What a map has for its keys: chains, or numbers of connection tracking. How a typed map of it is written."""
+
+    CHAIN = "verdict"
+    ZONE = "ct zone"
+    MARK = "ct mark"
+
+
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A map whose elements come and go by `Change`: to chains, or to conntrack zones."""
+    """A map whose elements come and go by `Change`."""
 
     name: str
     key: Key
-    zones: bool = False
+    leads: Leads = Leads.CHAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +384,7 @@ ID, a protocol's or port's number."""
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One element of a set, or with a `value` of a map: the chain to go to, or the zone."""
+    """One element of a set, or with a `value` of a map: the chain to go to, or a number."""
 
     set: str
     key: tuple[Part, ...]
@@ -364,8 +392,8 @@ class Element:
 
     @property
     def link(self) -> str:
-        """The link that it is about, in sets whose key begins with one."""
-        return str(self.key[0])
+        """The link that it is about, in sets whose key names one; else the key's first part."""
+        return next((part for part in self.key if isinstance(part, str)), str(self.key[0]))
 
     def order(self) -> tuple[str, tuple[str, ...]]:
         """For a listing that is the same each time; addresses are in no particular order."""

@@ -38,11 +38,13 @@ from homeport_policy.ruleset import (
     Reply,
     Ruleset,
     Set,
+    SetMark,
     SetZone,
     Side,
     State,
     ToPort,
     UdpPorts,
+    Unmarked,
     Verdict,
     Within,
 )
@@ -72,6 +74,7 @@ class Frame:
     state: CtState = CtState.NEW
     reply: bool = False
     zone: int | None = None
+    mark: int = 0
     opens: bool = True
 
 
@@ -87,12 +90,13 @@ class Loaded:
 @dataclass(slots=True)
 class Judged:
     """The verdict of one base chain, the counters that counted and the chains that were walked on the way, and the zone
-    if one was given."""
+    and the connection's mark if they were given."""
 
     verdict: Verdict = Verdict.ACCEPT
     counted: list[str] = field(default_factory=list)
     chains: list[str] = field(default_factory=list)
     zone: int | None = None
+    mark: int | None = None
 
 
 class _End(Exception):
@@ -129,6 +133,9 @@ def _walk(loaded: Loaded, name: str, frame: Frame, judged: Judged) -> None:
                 lead = _look_up(loaded, key, map_name, frame)
                 if lead is not None:
                     return _walk(loaded, str(lead), frame, judged)
+            case SetMark(key, map_name):
+                mark = _look_up(loaded, key, map_name, frame)
+                judged.mark = judged.mark if mark is None else int(mark)
             case SetZone(key, map_name):
                 zone = _look_up(loaded, key, map_name, frame)
                 if zone is not None and judged.zone is None:
@@ -151,8 +158,8 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return parts is not None and (parts in loaded.sets[name]) == member
         case Protocol(types, one_of):
             return (frame.carries in types) == one_of
-        case OuterTag(types):
-            return (frame.tag or frame.carries) in types
+        case OuterTag(types, one_of):
+            return ((frame.tag or frame.carries) in types) == one_of
         case LinkLocalDestination():
             return frame.target_mac.startswith("01:80:c2:00:00:0")
         case Within(side, ranges):
@@ -177,8 +184,10 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return frame.nd_target is not None and frame.nd_target.is_link_local == member
         case State(states):
             return frame.state in states
-        case Reply():
-            return frame.reply
+        case Reply(against):
+            return frame.reply == against
+        case Unmarked():
+            return frame.mark == 0
         case InZone(zone):
             return frame.zone == zone
         case NoSyn():
@@ -203,6 +212,8 @@ _PARTS: Mapping[Key, Callable[[Frame], tuple[Part | None, ...]]] = {
     Key.OUT_LINK: lambda f: (f.out,),
     Key.IN_LINK_AND_SOURCE: lambda f: (f.into, f.source_mac),
     Key.IN_LINK_AND_VLAN: lambda f: (f.into, f.vlan),
+    Key.MARK_AND_IN_LINK: lambda f: (f.mark, f.into),
+    Key.MARK_AND_OUT_LINK: lambda f: (f.mark, f.out),
     Key.DESTINATION: lambda f: (f.target_mac,),
     Key.IN_LINK_AND_SOURCE4: lambda f: (f.into, f.source),
     Key.IN_LINK_AND_SOURCE6: lambda f: (f.into, f.source),

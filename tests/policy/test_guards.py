@@ -159,13 +159,13 @@ def test_the_node_keeps_talking_on_its_own_bridge(tracking: bool) -> None:
     assert dropped(table, ALL, frame(), "input") is None, "a guest may speak to the node there"
 
 
-def test_zones_are_by_vlan_and_else_by_port() -> None:
+def test_zones_are_by_vlan_and_without_a_tag_by_port() -> None:
     trunk = replace(TRUNK, zone=7, vlan_zones=((200, 9),))
     elements = guards.desired([], [(trunk, True)], tracking=True)
     loaded = load(guards.base(tracking=True), NOTHING, elements)
     assert judge(loaded, "prerouting", frame(port=trunk)).zone == 7
     assert judge(loaded, "prerouting", frame(port=trunk, tag=0x8100, vlan=200)).zone == 9
-    assert judge(loaded, "prerouting", frame(port=trunk, tag=0x8100, vlan=201)).zone == 7
+    assert judge(loaded, "prerouting", frame(port=trunk, tag=0x8100, vlan=201)).zone is None
 
 
 def test_on_a_bridge_of_the_node_only_what_is_for_our_guests_has_a_zone() -> None:

@@ -21,6 +21,7 @@ from homeport_policy.ruleset import (
     InZone,
     Jump,
     Key,
+    Leads,
     LinkLocalDestination,
     Log,
     Map,
@@ -146,7 +147,7 @@ def test_matches_of_packets(matches: tuple[Match, ...], text: str) -> None:
     ],
 )
 def test_actions(rule: Rule, text: str) -> None:
-    sets = (Map("leads", Key.IN_LINK), Map("zones", Key.IN_LINK, zones=True))
+    sets = (Map("leads", Key.IN_LINK), Map("zones", Key.IN_LINK, Leads.ZONE))
     assert rule_text(Ruleset("homeport", (), sets, (Chain("c", Hook.PREROUTING, -300, (rule,)),))) == text
 
 
