@@ -192,7 +192,9 @@ class Healer:
                 name = marks.port_name(nic.uid, nic.epoch)
                 if name in wanted.unplaced and nic.kind is not PortKind.NONE:
                     side = self._switch.place_of(name)
-                    self._policies.know(nic.interface, PortFact(side.value, name, nic.kind is PortKind.HOST))
+                    self._policies.know(
+                        nic.interface, PortFact(side.value, name, nic.kind is PortKind.HOST, nic.uid, nic.epoch)
+                    )
         if self._synced() and not self._journal.begun:
             self._policies.begin()
 

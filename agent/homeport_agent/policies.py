@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from homeport_agent import metrics
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 SLICE = 64
 """Changes that are worked off before an ADD gets its turn."""
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
+NEWS_SECONDS = 5.0
+"""How long an ADD waits for the store's news of itself."""
 
 FOLLOWED = (keys.NETWORKS, keys.INTERFACES, keys.WORKLOADS, keys.NAMESPACES, keys.POLICIES, keys.ZONES)
 
@@ -67,6 +70,7 @@ class Policies:
         self._heal = heal
         self._tracking = switch.features.bridge_conntrack
         self._lock = threading.Lock()
+        self._absorbed = threading.Condition(self._lock)
         self._facts = Facts()
         self._tables = {place: Table(switch.side(place)) for place in Place}
         self._zones: dict[str, Record] = {}
@@ -109,11 +113,12 @@ class Policies:
 
     def know(self, interface: InterfaceKey, port: PortFact) -> None:
         """A port that is there already, after a restart or when it is healed: judged with the next slice. Repeating it
-        does nothing."""
-        if self._facts.port(interface) != port:
-            with self._lock:
-                self._facts.put_port(interface, port)
-            self._wake.set()
+        does nothing, and neither does the port of an attachment that another has taken over from."""
+        with self._lock:
+            if self._facts.port(interface) == port or not self._facts.is_newer(interface, port):
+                return
+            self._facts.put_port(interface, port)
+        self._wake.set()
 
     def begin(self) -> None:
         """Every port of this node is known by now: without that, the program would lead from fewer ports than speak.
@@ -131,10 +136,15 @@ class Policies:
         self._wake.set()
 
     def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:
-        """Before these ports open: the rules of their guests are in the kernel, read back. Raises Unavailable where
-        that is not known, PolicyUnsupported where a policy isolates one and this kernel cannot."""
+        """Before these ports open: the rules of their guests are in the kernel, read back. What the store took before
+        this attachment, such as the guest's labels, is known by then. Raises Unavailable where that is not so,
+        PolicyUnsupported where a policy isolates one and this kernel cannot."""
         self.require_known()
         with self._lock:
+            for interface in interfaces:
+                if not self._absorbed.wait_for(partial(self._has_come, interface), NEWS_SECONDS):
+                    raise Unavailable(f"the store has not told of the attachment of {interface.key} yet: try again")
+            self._leave_resync()
             for port, interface in zip(ports, interfaces, strict=True):
                 self._facts.put_interface(interface.key, interface)
                 self._facts.put_port(interface.key, fact_of(port))
@@ -167,6 +177,7 @@ class Policies:
             return
         self.require_known()
         with self._lock:
+            self._leave_resync()
             for place in {port.placement.place for port in ports}:
                 self._update(place)
                 self._read_back(place, [port.name for port in ports if port.placement.place is place])
@@ -181,8 +192,34 @@ class Policies:
         if not (self._active and self._tracking):
             return False
         with self._lock:
+            self._leave_resync()
             self._tables[place].doubt()
-            return self._update(place)
+            changed = self._update(place)
+            if changed:  # meanwhile flows may have begun that would not have been let
+                self._unreviewed[place] |= self._tables[place].program.ports
+                self._wake.set()
+            return changed
+
+    def _has_come(self, interface: Interface) -> bool:
+        known = self._facts.interface(interface.key)
+        return (
+            known is not None and known.meta.uid == interface.meta.uid and known.status.epoch >= interface.status.epoch
+        )
+
+    def _leave_resync(self) -> None:
+        """Between the beginning of a list and its end, what is known is of two times. Under the lock."""
+        while self._in_resync():
+            self._absorb_next()
+
+    def _in_resync(self) -> bool:
+        return bool(self._queue) and (change := self._queue[0]) is not None and change.resync
+
+    def _absorb_next(self) -> None:
+        change = self._queue.popleft()
+        if change is None:
+            self._ready.set()
+        else:
+            self._absorb(change)
 
     @property
     def _active(self) -> bool:
@@ -250,11 +287,10 @@ class Policies:
         """One slice; True while there is more."""
         with self._lock, metrics.policy_seconds.time():
             for _ in range(min(SLICE, len(self._queue))):
-                change = self._queue.popleft()
-                if change is None:
-                    self._ready.set()
-                else:
-                    self._absorb(change)
+                self._absorb_next()
+            self._absorbed.notify_all()
+            if self._in_resync():
+                return True
             if self._active and self._tracking:
                 for place in Place:
                     self._update(place)
@@ -275,8 +311,8 @@ class Policies:
         """A policy that was never read may isolate anybody in its namespace, so all are, until it can be read or is
         deleted."""
         namespace = keys.split(path, keys.POLICIES)[0]
-        meta = ObjectMeta(f"unreadable {path}", namespace)
-        policy = NetworkPolicy(PolicyKind.NETWORK_POLICY, meta, PolicySpec(types=frozenset(Direction)))
+        meta, spec = ObjectMeta(f"unreadable {path}", namespace), PolicySpec(types=frozenset(Direction))
+        policy = NetworkPolicy(PolicyKind.NETWORK_POLICY, meta, spec, everywhere=True)
         self._unread[path] = policy.key
         self._facts.put_policy(policy.key, policy)
 
@@ -350,8 +386,11 @@ class Policies:
         table = self._tables[place]
         before, program = table.program, compiler.program()
         ports = tightened(before, program) if program is not before else frozenset()
+        first = not table.applied
         changed = table.apply(program, ports)
-        if ports and changed:
+        if first:  # an agent before this one may have ended in between
+            ports |= table.marked()
+        if ports and (changed or first):
             self._unreviewed[place] |= ports
             self._wake.set()
         return changed
@@ -404,4 +443,4 @@ class Policies:
 
 
 def fact_of(port: Port) -> PortFact:
-    return PortFact(port.placement.place.value, port.name, port.kind is PortKind.HOST)
+    return PortFact(port.placement.place.value, port.name, port.kind is PortKind.HOST, port.nic.uid, port.nic.epoch)

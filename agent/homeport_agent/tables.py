@@ -27,6 +27,8 @@ class Table:
         self._present: Present | None = None
         self.program: Program = NOTHING
         """What the kernel was last given."""
+        self.applied = False
+        """Whether it was given anything by this process."""
 
     def apply(self, program: Program, judged: Collection[str] = ()) -> bool:
         """Makes the kernel have this program, and ports `judged` be asked for every packet, in one transaction. False
@@ -37,7 +39,7 @@ class Table:
             log.warning("the table is not as it was left, reading it anew side=%s error=%s", self._side.table, error)
             self._present = None
             changed = self._apply(program, judged)
-        self.program = program
+        self.program, self.applied = program, True
         return changed
 
     def _apply(self, program: Program, judged: Collection[str]) -> bool:
@@ -56,6 +58,10 @@ class Table:
         """The flows of these ports were looked through: established ones pass by themselves again."""
         marks = tuple(element(forward.JUDGED, port) for port in ports)
         self._side.nft.apply(render(Change(self._side.table, delete=marks)))
+
+    def marked(self) -> frozenset[str]:
+        """The ports whose flows are to be looked through, as the kernel has it."""
+        return self._side.nft.elements(forward.JUDGED, self._side.table)
 
     def doubt(self) -> None:
         """Somebody else may have changed the table."""

@@ -104,13 +104,15 @@ class PolicyKey:
 class NetworkPolicy:
     """Namespaced. `networks` are those its annotation names: for a NetworkPolicy none (every Network that takes
     policies without annotation) or one; for a MultiNetworkPolicy the entries of `policy-for` as (namespace, name), none
-    meaning that it applies nowhere."""
+    meaning that it applies nowhere. `everywhere`: on every Network whatever it says, which no manifest can ask for; it
+    stands for a policy that cannot be read."""
 
     kind: PolicyKind
     meta: ObjectMeta
     spec: PolicySpec = PolicySpec()
     networks: tuple[tuple[str, str], ...] = ()
     status: PolicyStatus = field(default_factory=PolicyStatus)
+    everywhere: bool = False
 
     @property
     def key(self) -> PolicyKey:

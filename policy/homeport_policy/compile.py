@@ -69,6 +69,7 @@ class Compiler:
         self._chains: dict[_ChainKey, PolicyChain] = {}
         self._selections: dict[EndpointKey, _Selection] = {}
         self._reselect: set[EndpointKey] = set()
+        self._unknown: dict[str, str] = {}
         self._stale = False
         self._program = Program()
 
@@ -108,6 +109,16 @@ class Compiler:
         if self._policies[key.namespace].pop(key, None) is not None:
             self._policy_changed(key)
 
+    def put_unknown(self, port: str, namespace: str | None) -> None:
+        """A port of this node of which nothing is known but its namespace (None: it is known by now, or gone). While
+        there is a policy in that namespace, nothing passes there: it may be meant."""
+        if self._unknown.get(port) != namespace:
+            self._stale = True
+            if namespace is None:
+                del self._unknown[port]
+            else:
+                self._unknown[port] = namespace
+
     def program(self) -> Program:
         """What all that was said comes to."""
         dirty, changed = self._members.update()
@@ -128,6 +139,7 @@ class Compiler:
             del self._chains[each]
             self._stale = True
         self._reselect |= self._members.in_namespace(key.namespace)
+        self._stale |= key.namespace in self._unknown.values()
 
     def _takes_all(self, network: str) -> bool:
         return self._scopes.get(network, PolicyScope.ALL) is PolicyScope.ALL
@@ -175,6 +187,10 @@ class Compiler:
                     ]
                     leads = [(zone, assembly.lead(key.domain, direction, each)) for zone, key, each in zoned]
                     maps[direction][port] = assembly.trunk_lead(direction, leads)
+        for port, namespace in self._unknown.items():
+            for direction in Direction:
+                if self._policies[namespace]:
+                    maps[direction][port] = assembly.trunk_lead(direction, [])
         self._chains = assembly.used
         self._members.keep(assembly.needed)
         contents, old = self._members.contents, self._program

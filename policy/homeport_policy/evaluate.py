@@ -98,6 +98,8 @@ def _applies(snapshot: Snapshot, policy: NetworkPolicy, own: Endpoint) -> bool:
         return False
     if not policy.spec.selector.selects(snapshot.workload(own.workload).labels):
         return False
+    if policy.everywhere:
+        return True
     if policy.kind is PolicyKind.NETWORK_POLICY and not policy.networks:
         return snapshot.takes_all(own.network)
     return _speaks_of(policy, own)

@@ -27,11 +27,14 @@ VM_LABEL = "kubevirt/vm"
 
 @dataclass(frozen=True, slots=True)
 class PortFact:
-    """The port of an Interface on this node: on which side, under which name, and whether it is the node's own end."""
+    """The port of an Interface on this node: on which side, under which name, and whether it is the node's own end.
+    `uid` and `epoch` are the attachment's: the port of a later one takes the place of an earlier one's."""
 
     side: str
     name: str
     node: bool = False
+    uid: str = ""
+    epoch: int = 0
 
 
 class Facts:
@@ -46,6 +49,7 @@ class Facts:
         self._policies: dict[PolicyKey, NetworkPolicy] = {}
         self._zones: dict[L2Domain, int] = {}
         self._ports: dict[InterfaceKey, PortFact] = {}
+        self._gone: set[InterfaceKey] = set()
         self._endpoints: dict[InterfaceKey, tuple[Endpoint, ...]] = {}
         self._owners: dict[tuple[L2Domain, IpAddress], set[EndpointKey]] = defaultdict(set)
         self._of_workload: dict[WorkloadKey, set[InterfaceKey]] = defaultdict(set)
@@ -70,6 +74,11 @@ class Facts:
         return compiler
 
     def put_interface(self, key: InterfaceKey, interface: Interface | None) -> None:
+        """One that is gone stays known while it has a port here: its guest runs, and is judged as it was."""
+        if interface is None and key in self._ports:
+            self._gone.add(key)
+            return
+        self._gone.discard(key)
         old = self._interfaces.pop(key, None)
         if old is not None:
             self._on_network[old.spec.network].discard(key)
@@ -79,6 +88,9 @@ class Facts:
         self._settle(key)
 
     def put_network(self, name: str, network: Network | None) -> None:
+        """One that is gone stays known while there is a port on it."""
+        if network is None and not self._ports.keys().isdisjoint(self._on_network[name]):
+            return
         if network is None:
             self._networks.pop(name, None)
         else:
@@ -126,13 +138,26 @@ class Facts:
                 compiler.put_zone(domain, zone)
 
     def put_port(self, key: InterfaceKey, port: PortFact | None) -> None:
-        if port is None:
-            self._ports.pop(key, None)
-        else:
+        old = self._ports.pop(key, None)
+        if old is not None and (port is None or port.name != old.name):
+            self.compilers[old.side].put_unknown(old.name, None)
+        if port is not None:
             self._ports[key] = port
             if port.side not in self.compilers:
                 self.add_side(port.side)
-        self._settle(key)
+        if port is None and key in self._gone:
+            self.put_interface(key, None)
+        else:
+            self._settle(key)
+
+    def is_newer(self, key: InterfaceKey, port: PortFact) -> bool:
+        """Whether a port takes the place of the one that is known: it is of a later attachment, or of the Interface as
+        it is now."""
+        known = self._ports.get(key)
+        if known is None or known.uid == port.uid:
+            return known is None or port.epoch >= known.epoch
+        interface = self._interfaces.get(key)
+        return interface is None or interface.meta.uid != known.uid
 
     def interface(self, key: InterfaceKey) -> Interface | None:
         return self._interfaces.get(key)
@@ -217,6 +242,9 @@ class Facts:
                 compiler.put_endpoint(self._seen_from(side, endpoint))
             for gone in {each.key for each in old} - {each.key for each in new}:
                 compiler.drop_endpoint(gone)
+        port = self._ports.get(key)
+        if port is not None:
+            self.compilers[port.side].put_unknown(port.name, None if new else key.namespace)
 
     def _seen_from(self, side: str, endpoint: Endpoint) -> Endpoint:
         """Without its port, where that is on another side."""

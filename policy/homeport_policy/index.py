@@ -58,6 +58,7 @@ class Index:
             for each in selector.requirements
             if each.operator is Operator.IN
         ]
+        choices += [[(domain, "key", each.key)] for each in selector.requirements if each.operator is Operator.EXISTS]
         if namespaces is not None:
             choices.append([(domain, "namespace", name) for name in namespaces])
         best = min(choices, key=lambda postings: sum(len(self._postings.get(each, ())) for each in postings))
@@ -70,4 +71,5 @@ def _postings(endpoint: Endpoint, labels: Mapping[str, str]) -> Iterator[_Postin
     yield (domain,)
     yield (domain, "namespace", namespace)
     for key, value in labels.items():
+        yield (domain, "key", key)
         yield (domain, "label", key, value)

@@ -144,8 +144,12 @@ class Members:
     def _fill(self, stem: str, what: Needed) -> None:
         membership = self._sets[stem] = _Membership(what)
         self._by_domain[what.domain].add(stem)
+        everybody = len(self._index.in_domain(what.domain))
         for endpoint in self._candidates(what):
-            membership.bring(endpoint.key, self._elements(what, endpoint))
+            if endpoint.key not in membership.brought:
+                membership.bring(endpoint.key, self._elements(what, endpoint))
+                if len(membership.brought) == everybody:
+                    break
         self._settle(stem)
 
     def _candidates(self, what: Needed) -> Iterable[Endpoint]:
@@ -228,6 +232,8 @@ def speaks_of(networks: tuple[tuple[str, str], ...], multi: bool, endpoint: Endp
 def applies_on(policy: NetworkPolicy, endpoint: Endpoint, *, takes_all: bool) -> bool:
     """Whether the policy speaks of the network that the endpoint is on. `takes_all`: its Network takes policies that
     name none."""
+    if policy.everywhere:
+        return True
     multi = policy.kind is PolicyKind.MULTI_NETWORK_POLICY
     if not policy.networks:
         return takes_all and not multi

@@ -4,6 +4,8 @@ from ipaddress import ip_address
 
 from homeport_api.addresses import L2Domain
 from homeport_api.interface import InterfaceKey
+from homeport_api.networkpolicy import Direction
+from homeport_policy.chains import trunk_chain
 from homeport_policy.compile import compile_snapshot
 from homeport_policy.facts import VM_LABEL, Facts, PortFact
 from homeport_policy.snapshot import EndpointKey
@@ -53,7 +55,34 @@ def test_owners_of_an_address_come_and_go() -> None:
     facts, domain, address = world(), L2Domain("bond0:7"), ip_address("10.7.0.1")
     assert [each.key.interface for each in facts.owners(domain, address)] == [ROUTER]
     facts.put_interface(ROUTER, None)
+    assert facts.owners(domain, address), "its guest runs"
+    facts.put_port(ROUTER, None)
     assert facts.owners(domain, address) == ()
+
+
+def test_what_has_a_port_is_judged_whatever_is_known_of_it() -> None:
+    facts = world()
+    before = facts.compilers["switch"].program()
+    assert before.ports == {"hp-web-eth0", "hp-router-eth0"}
+    facts.put_interface(WEB, None)
+    facts.put_network("blue", None)
+    assert facts.compilers["switch"].program() == before, "the last good state stays"
+    nobody = InterfaceKey(WEB.namespace, "nobody-eth0")
+    facts.put_port(nobody, PortFact("switch", "hp-nobody"))
+    program = facts.compilers["switch"].program()
+    assert program.egress["hp-nobody"] == trunk_chain(Direction.EGRESS, ())[0].name, "shut"
+    assert program.ingress["hp-nobody"] == trunk_chain(Direction.INGRESS, ())[0].name
+    facts.put_port(nobody, None)
+    assert facts.compilers["switch"].program() == before
+
+
+def test_the_port_of_a_later_attachment_stays() -> None:
+    facts = world()
+    later, earlier = (PortFact("switch", f"hp-{epoch}", uid="u", epoch=epoch) for epoch in (2, 1))
+    assert facts.is_newer(POD, earlier)
+    facts.put_port(POD, later)
+    assert not facts.is_newer(POD, earlier)
+    assert facts.is_newer(POD, PortFact("switch", "hp-3", uid="u", epoch=3))
 
 
 def test_compilers_are_told_whatever_came_before_them() -> None:
