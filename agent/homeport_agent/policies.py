@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Protocol
 
 from homeport_agent import metrics
@@ -46,8 +45,8 @@ log = logging.getLogger(__name__)
 SLICE = 64
 """Changes that are worked off before an ADD gets its turn."""
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
-NEWS_SECONDS = 5.0
-"""How long an ADD waits for the store's news of itself."""
+NEWS_SECONDS, NEWS_LOOK = 5.0, 0.001
+"""How long an ADD waits for the store's news of itself, which mostly has come by then; and how often it looks."""
 
 FOLLOWED = (keys.NETWORKS, keys.INTERFACES, keys.WORKLOADS, keys.NAMESPACES, keys.POLICIES, keys.ZONES)
 
@@ -142,8 +141,7 @@ class Policies:
         self.require_known()
         with self._lock:
             for interface in interfaces:
-                if not self._absorbed.wait_for(partial(self._has_come, interface), NEWS_SECONDS):
-                    raise Unavailable(f"the store has not told of the attachment of {interface.key} yet: try again")
+                self._await_news(interface)
             self._leave_resync()
             for port, interface in zip(ports, interfaces, strict=True):
                 self._facts.put_interface(interface.key, interface)
@@ -199,6 +197,19 @@ class Policies:
                 self._unreviewed[place] |= self._tables[place].program.ports
                 self._wake.set()
             return changed
+
+    def _await_news(self, interface: Interface) -> None:
+        """Until what the store took before this Interface's attachment is known. Takes in what waits in the queue, for
+        the thread may be at work on flows. Under the lock, which is free while there is nothing to take."""
+        end = time.monotonic() + NEWS_SECONDS
+        while not self._has_come(interface):
+            if self._queue:
+                self._absorb_next()
+                self._wake.set()
+            elif time.monotonic() > end:
+                raise Unavailable(f"the store has not told of the attachment of {interface.key} yet: try again")
+            else:
+                self._absorbed.wait(NEWS_LOOK)
 
     def _has_come(self, interface: Interface) -> bool:
         known = self._facts.interface(interface.key)
