@@ -43,7 +43,7 @@ conformance: ## Plays NetworkPolicy cases, CASES=DIR of *.jsonl.gz: in memory an
 bench: setup ## Measures against the stock plugins on this machine, in one run
 	@$(python) -m tests.bench
 
-demo: ## Two networks, two real guests, a VLAN, one container: about three minutes
+demo: ## Two networks, two real guests, a VLAN, a policy, one container: about four minutes
 	@scripts/setup python host kernel runtime
 	@$(python) -m homeport_netns_fixtures.demo
 
