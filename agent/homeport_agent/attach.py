@@ -182,7 +182,8 @@ class Attacher:
         for nic in nics:
             if nic.nic.kind is PortKind.NONE:
                 return ()
-            port = port_of(request.key, nic.nic, nic.network, self._switch.place(nic.network), nic.interface)
+            place = self._switch.place(nic.network)
+            port = port_of(request.key, nic.nic, nic.network, place, nic.interface, [each.nic for each in nics])
             if port.name not in running:
                 undo.callback(self._quietly, self._switch.unplug, port.name)
             self._switch.wire(port, guest)

@@ -80,7 +80,8 @@ class Commands:
                 if network is None:
                     wrong.append(f"Network {nic.network} is gone from the store")
                 elif nic.kind is not PortKind.NONE:
-                    port = port_of(key, nic, network, self._node.switch.place(network), interfaces[index])
+                    place = self._node.switch.place(network)
+                    port = port_of(key, nic, network, place, interfaces[index], attachment.nics)
                     default_route = guest.default_route and index == 0
                     wrong += check_port(port, interfaces[index], self._node.switch, guest, default_route=default_route)
         require_same(wrong)

@@ -97,14 +97,15 @@ class Healer:
 
     def outdated(self, interface: Interface) -> bool:
         """Whether a port of this Interface here has other rights than the Interface gives it now."""
-        for nic in self._nics():
-            port = self._switch.find_plugged(marks.port_name(nic.uid, nic.epoch))
-            if port is None or nic.interface != interface.key:
-                continue
-            with self._view.reading() as reading:
-                network = reading.network(nic.network)
-            if network is not None and rights_of(nic, network, interface) != port.rights:
-                return True
+        for entry in self._journal.live():
+            for nic in entry.attachment.nics:
+                port = self._switch.find_plugged(marks.port_name(nic.uid, nic.epoch))
+                if port is None or nic.interface != interface.key:
+                    continue
+                with self._view.reading() as reading:
+                    network = reading.network(nic.network)
+                if network is not None and rights_of(nic, network, interface, entry.attachment.nics) != port.rights:
+                    return True
         return False
 
     def _nics(self) -> Iterator[Nic]:
@@ -173,7 +174,8 @@ class Healer:
                     if network is None:
                         unplaced[name] = f"Network {nic.network} is not in the store"
                         continue
-                    port = port_of(key, nic, network, self._switch.place(network), interface)
+                    place = self._switch.place(network)
+                    port = port_of(key, nic, network, place, interface, entry.attachment.nics)
                 except HomeportError as error:
                     unplaced[name] = str(error)
                     continue

@@ -1,5 +1,6 @@
 """A port as the agent wants it: one NIC of one attachment, on this node's switch. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
@@ -48,9 +49,16 @@ class Port:
         return self.nic.kind
 
 
-def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement, interface: Interface | None) -> Port:
-    """The port of one NIC. A tap's own name is kept in its mark, so that it can go back under it. `interface` None: it
-    is not known just now, and what it alone allows its guest is not allowed."""
+def port_of(
+    key: AttachmentKey,
+    nic: Nic,
+    network: Network,
+    placement: Placement,
+    interface: Interface | None,
+    nics: Iterable[Nic] = (),
+) -> Port:
+    """The port of one NIC; `nics` are all of its attachment. A tap's own name is kept in its mark, so that it can go
+    back under it. `interface` None: it is not known just now, and what it alone allows its guest is not allowed."""
     if nic.mac is None:
         raise ValueError(f"Interface {nic.interface} has no MAC: it cannot have a port")
     return Port(
@@ -60,17 +68,19 @@ def port_of(key: AttachmentKey, nic: Nic, network: Network, placement: Placement
         placement,
         PortMark(nic.interface, nic.uid, nic.epoch, nic.link if nic.kind is PortKind.TAP else ""),
         nic.mac,
-        rights_of(nic, network, interface),
+        rights_of(nic, network, interface, nics),
         network.l2_domain,
     )
 
 
-def rights_of(nic: Nic, network: Network, interface: Interface | None) -> Rights:
+def rights_of(nic: Nic, network: Network, interface: Interface | None, nics: Iterable[Nic] = ()) -> Rights:
     """A family is bound where Homeport gives its addresses out, or this guest has some: it may use those, and those
-    that it is allowed besides."""
+    that it is allowed besides. A guest with several NICs on one Network may use the addresses of each on all of them,
+    for Linux answers and sends by whichever comes first."""
     security = network.spec.security or Security()
     trusted = interface.spec.trusted if interface is not None else ()
-    own = {address.ip for address in nic.addresses}
+    mine = [nic, *(each for each in nics if each.network == nic.network)]
+    own = {address.ip for each in mine for address in each.addresses}
     bound = {address.version for address in own} | {pool.cidr.version for pool in network.spec.ipam.pools}
     allowed = interface.spec.allowed if interface is not None else ()
     gateway = network.spec.gateway6

@@ -4,8 +4,11 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
+
+from homeport_netns_fixtures.capture import Capture, send
 
 from .lan import Lan, ping, wait_until
 from .policies import OTHER, PORT, Policies, allow, connect, denied, maps, of, policy, reaches, server
@@ -55,24 +58,27 @@ def test_egress_is_judged_where_the_sender_is(lan: Lan, policies: Policies) -> N
         assert reaches(near, sender), "its ingress is not isolated, and its replies pass"
 
 
-def test_two_vlans_with_the_same_addresses_keep_apart(lan: Lan, policies: Policies) -> None:
-    """blue1 and green1 have one address, blue3's neighbour and green2 too; what one may the other may not."""
+@pytest.mark.parametrize("version", [4, 6])
+def test_two_vlans_with_the_same_addresses_keep_apart(lan: Lan, policies: Policies, version: int) -> None:
+    """blue1 and green1 have one address, blue2 and green2 another; the blue ones are on one node, the green ones on
+    two. What one pair may the other may not."""
     blue1, blue2, green1, green2 = lan["blue1"], lan["blue2"], lan["green1"], lan["green2"]
-    assert blue1.address == green1.address
-    assert blue2.address == green2.address
-    with server(blue2), server(green2):
+    assert (blue1.address, blue1.address6) == (green1.address, green1.address6)
+    assert (blue2.address, blue2.address6) == (green2.address, green2.address6)
+    target = blue2.address if version == 4 else blue2.address6
+    with server(blue2, version=version), server(green2, version=version):
         policies.put(policy("blue", allow("blue2"), network="blue"), blue2)
         policies.put(policy("green", allow("green2", "green1", port=PORT), network="green"), green2)
-        opened = connect(green1, green2.address)
+        opened = connect(green1, target)
         assert opened is not None
         with opened:
-            assert not reaches(blue1, blue2), "the same five numbers, established in the other VLAN"
+            assert not reaches(blue1, blue2, version=version), "the same numbers, established in the other VLAN"
         policies.put(policy("blue", allow("blue2", "blue1", port=PORT), network="blue"), blue2)
         policies.put(policy("green", allow("green2"), network="green"), green2)
-        opened = connect(blue1, blue2.address)
+        opened = connect(blue1, target)
         assert opened is not None
         with opened:
-            assert not reaches(green1, green2)
+            assert not reaches(green1, green2, version=version)
 
 
 def test_a_flow_that_is_allowed_no_longer_ends(lan: Lan, policies: Policies) -> None:
@@ -146,6 +152,39 @@ def test_policies_hold_over_the_agents_death(lan: Lan, policies: Policies) -> No
         policies.put(policy("while-away", allow("blue2", "blue1", port=OTHER)))
         lan.a.agent.start()
         lan.a.agent.wait_ready(120)
+
+
+def test_nobody_is_his_own_answer(lan: Lan, policies: Policies) -> None:
+    """A guest begins a connection under the link-local address of an isolated one, which any guest may send from, and
+    then sends what would be the reply to it."""
+    victim, attacker, partner = lan["blue2"], lan["blue1"], lan["blue3"]
+    policies.put(policy("shut", allow("blue2")), victim)
+    mine, theirs = "fe80::b0b", "fe80::a11ce"
+    first = udp6(attacker.mac, partner.mac, theirs, mine, 9, 5000)
+    answer = udp6(attacker.mac, victim.mac, mine, theirs, 5000, 9)
+    back = udp6(attacker.mac, partner.mac, mine, theirs, 5000, 9)
+    with Capture(partner.namespace, "eth0") as outside, Capture(victim.namespace, "eth0") as inside:
+        send(attacker.namespace, "eth0", first)
+        outside.wait(lambda frame: frame.data == first)
+        before = denied(lan.a)
+        send(attacker.namespace, "eth0", answer)
+        send(attacker.namespace, "eth0", back)
+        outside.wait(lambda frame: frame.data == back)
+        wait_until(lambda: denied(lan.a) > before, "the false answer was denied")
+        assert not inside.matching(lambda frame: frame.data == answer)
+
+
+def udp6(source_mac: str, target_mac: str, source: str, target: str, source_port: int, target_port: int) -> bytes:
+    """A datagram with its checksum (RFC 8200 §8.1)."""
+    ends = ip_address(source).packed + ip_address(target).packed
+    data = source_port.to_bytes(2) + target_port.to_bytes(2) + (16).to_bytes(2) + bytes(2) + b"homeport"
+    words = ends + (16).to_bytes(4) + (17).to_bytes(4) + data
+    total = sum(int.from_bytes(words[at : at + 2]) for at in range(0, len(words), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    data = data[:6] + (0xFFFF - total).to_bytes(2) + data[8:]
+    header = (6 << 28).to_bytes(4) + len(data).to_bytes(2) + bytes([17, 64]) + ends
+    return bytes.fromhex((target_mac + source_mac).replace(":", "")) + b"\x86\xdd" + header + data
 
 
 def maps_judged(lan: Lan) -> str:
