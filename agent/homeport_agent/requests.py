@@ -7,6 +7,7 @@ attachment, and one with another link finds the Interface held. These callers ar
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from homeport_agent.switch import Guest
 from homeport_agent.tracer import Tracer
 from homeport_api.addresses import IpAddress, IpInterface, MacAddress, parse_mac
 from homeport_api.attachment import AttachmentKey, AttachRequest, Identity, NicRequest, PortKind, Source
-from homeport_api.errors import BadInput, Invalid, NotFound
+from homeport_api.errors import BadInput, Held, Invalid, NotFound
 from homeport_api.names import parse_link_name
 from homeport_cni.result import describe, encode, join
 from homeport_cni.versions import NEWEST
+from homeport_dataplane import links
+from homeport_dataplane.marks import port_name
 from homeport_dataplane.netns import check_guest
 from homeport_policy.ends import Asked, Probe, read_probe
 
@@ -90,6 +93,8 @@ class Requests:
             self._node.name, PLUGIN, _owner(asked.identity), f"{asked.kind}:{asked.where}", asked.identity.interface
         )
         netns = asked.where if asked.kind is PortKind.VETH else ""
+        if asked.kind is PortKind.TAP:
+            self._refuse_second_tap(key, asked.where)
         with self._guest(asked, take_descriptor) as guest:
             attached = self._node.attacher.attach(
                 AttachRequest(key, Source.CLI, self._node.boot_id, (nic,), netns=netns, take_over=asked.take_over),
@@ -106,6 +111,18 @@ class Requests:
             for each, port in zip(attached.nics, attached.ports, strict=True)
         ]
         return json.loads(encode(join(results), NEWEST))
+
+    def _refuse_second_tap(self, key: AttachmentKey, name: str) -> None:
+        """The tap that is attached was called so, and has another name now: a new one of that name is another guest's,
+        and not a repeat."""
+        entry, switch = self._node.journal.find(key), self._node.switch
+        if entry is None or entry.ended is not None or links.find_link(switch.host, name) is None:
+            return
+        if any(switch.has_port(port_name(nic.uid, nic.epoch)) for nic in entry.attachment.nics):
+            raise Held(
+                f"a tap {name} of VM {key.cni_name} is attached and still open, and this is another one: end the "
+                "hypervisor that has the first, or give this one another name and another VM"
+            )
 
     def _detach(self, request: Mapping[str, Any], _: TakeDescriptor) -> Any:
         """Everything the command line attached of the VM here, or one interface of it."""
@@ -161,8 +178,11 @@ class Requests:
                 if descriptor is None:
                     raise BadInput("attach --netns came without the namespace's descriptor")
                 forbidden = (self._node.switch.host, self._node.switch.namespace)
-                with check_guest(descriptor, forbidden, f"--netns {asked.where}") as namespace:
-                    yield Guest(namespace)
+                try:
+                    with check_guest(descriptor, forbidden, f"--netns {asked.where}") as namespace:
+                        yield Guest(namespace)
+                finally:
+                    os.close(descriptor)  # an open one keeps the namespace alive
 
 
 def host_link(vm: str) -> str:

@@ -1,6 +1,7 @@
 """ADD and DEL in every order, twice, and beside each other; who may take an Interface over, and what a DEL frees."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -241,3 +242,19 @@ def test_of_many_adds_for_one_vm_exactly_one_succeeds(lab: Lab, before: str) -> 
             assert lab.delete(f"r{number}c{at}").exit_code == 0
         assert lab.delete(f"old{number}").exit_code == 0
         lab.require_clean(ports=0)
+
+
+def test_an_attach_by_hand_keeps_no_descriptor_of_its_namespace(lab: Lab) -> None:
+    """First, repeated and refused: an open one would keep a namespace alive that is deleted."""
+    guest = lab.guest()
+    descriptors = Path(f"/proc/{lab.node.agent.pid}/fd")
+    inode = guest.path.stat().st_ino
+
+    def held() -> int:
+        return sum(each.exists() and each.stat().st_ino == inode for each in descriptors.iterdir())
+
+    lab.attach("web", guest)
+    lab.attach("web", guest)
+    with pytest.raises(Refused):
+        lab.attach("db", guest, network="nosuch")
+    assert held() == 0

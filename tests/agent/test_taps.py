@@ -223,3 +223,16 @@ def test_the_node_reaches_guests_by_an_end_of_its_own_and_keeps_its_routes(lab: 
     wait_until(lambda: "hp-admin" not in node.links(), "the node's end is gone")
     node.ip("address delete 198.51.100.2/24 dev eth1")
     lab.require_clean(ports=1)
+
+
+def test_a_second_hypervisor_with_the_name_of_the_first_is_refused(lab: Lab, hold: Hold) -> None:
+    """The first one's tap moved away, so its name is free; its guest must not lose its place for that."""
+    hold("tap0")
+    lab.ask("attach", vm="web", interface="eth0", network="lab", kind="tap", tap="tap0")
+    (port,) = lab.ports()
+    hold("tap0")
+    with pytest.raises(Refused) as refused:
+        lab.ask("attach", vm="web", interface="eth0", network="lab", kind="tap", tap="tap0")
+    assert refused.value.code == 102
+    assert set(lab.ports()) == {port}
+    assert any(port in member for member in lab.elements()["speaking"])
