@@ -112,8 +112,11 @@ class Tracer:
         """As `-o json` prints it."""
         found = verdict(traced)
         packet = traced[0].packet
+        kernel = self._kernel(question, traced)
+        # What a policy isolates here is mute in both directions, whatever the policies say of this packet.
+        outcome = Outcome.DENIED if kernel["muted"] and found.outcome is Outcome.ALLOWED else found.outcome
         return {
-            "verdict": found.outcome.value,
+            "verdict": outcome.value,
             "policy": ", ".join(map(str, found.policies)) or None,
             "rule": found.rule,
             "packet": {
@@ -127,7 +130,7 @@ class Tracer:
                 "allowed": all(each.decision.allowed for each in traced),
                 "families": [_oracle(each) for each in traced],
             },
-            "kernel": self._kernel(question, traced),
+            "kernel": kernel,
             "node": self._node,
             "versions": {"homeport": _version(), "kernel": os.uname().release},
         }

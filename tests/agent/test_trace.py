@@ -31,7 +31,7 @@ def test_what_a_policy_denies(lab: Lab, guests: dict[str, str]) -> None:
     wait_until(lambda: trace(lab, "web", "db")["verdict"] == "denied", "the policy is known")
     answer = trace(lab, "web", "db", port="5432/tcp")
     (family,) = answer["oracle"]["families"]
-    assert (answer["verdict"], answer["policy"], answer["rule"]) == ("allowed", "NetworkPolicy default/db", 0)
+    assert (answer["oracle"]["allowed"], answer["policy"], answer["rule"]) == (True, "NetworkPolicy default/db", 0)
     assert (family["source"], family["target"]) == (guests["web"], guests["db"])
     denied = trace(lab, "web", guests["db"], port="5433/tcp")
     assert (denied["verdict"], denied["policy"], denied["rule"]) == ("denied", "NetworkPolicy default/db", None)
@@ -39,9 +39,11 @@ def test_what_a_policy_denies(lab: Lab, guests: dict[str, str]) -> None:
 
 
 def test_a_kernel_that_cannot_says_so(lab: Lab, guests: dict[str, str]) -> None:
-    save_policy(lab, "db", podSelector={"matchLabels": {"kubevirt/vm": "db"}})
+    save_policy(lab, "db", podSelector={"matchLabels": {"kubevirt/vm": "db"}}, ingress=[{}])
     wait_until(lambda: trace(lab, "web", "db")["kernel"]["muted"], "the isolated guest is muted")
-    kernel = trace(lab, "web", "db")["kernel"]
+    answer = trace(lab, "web", "db")
+    kernel = answer["kernel"]
+    assert answer["verdict"] == "denied", "by whatever the policy allows: it is mute"
     assert (kernel["asked"], kernel["allowed"], list(kernel["muted"])) == (False, None, ["default/db:eth0"])
     assert "CONFIG_NF_CONNTRACK_BRIDGE" in kernel["reason"]
     wait_until(lambda: any(report.conditions for report in lab.objects.reports()), "the Network has a condition")
