@@ -284,7 +284,9 @@ class Healer:
                 case Remove(name):
                     return self._remove(name)
                 case Mute(port):
-                    log.warning("muted port=%s interface=%s: held elsewhere now", port.name, port.nic.interface)
+                    isolated = port.name in self._policies.unenforced
+                    why = "a policy isolates it that this kernel cannot enforce" if isolated else "held elsewhere now"
+                    log.warning("muted port=%s interface=%s: %s", port.name, port.nic.interface, why)
                     self._switch.mute([port.name])
                     return 1
                 case Reguard(port):
