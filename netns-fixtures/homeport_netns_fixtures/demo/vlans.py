@@ -56,14 +56,14 @@ class Elsewhere:
             )
 
     def tell(self, narrator: Narrator, examples: Path) -> None:
-        narrator.step("A VLAN")
+        narrator.step("A VLAN, and a policy")
         if self._process is None:
             play(narrator, examples)
             return
         narrator.say(
-            """This machine's kernel cannot filter VLANs on a bridge. So this step and the next, and no other, run in
-            Debian's stock kernel, in a virtual machine on the same files (virtme-ng), with network namespaces as
-            guests. It has been booting since the demo began."""
+            """This machine's kernel cannot filter VLANs on a bridge. So this step, and no other, runs in Debian's stock
+            kernel, in a virtual machine on the same files (virtme-ng), with network namespaces as guests. It has been
+            booting since the demo began."""
         )
         with self._log.open("rb") as growing:
             end = time.monotonic() + LIMIT_SECONDS
@@ -124,10 +124,10 @@ def play(narrator: Narrator, examples: Path) -> None:
 
 def _play_policy(scene: Scene, guests: Mapping[str, Namespace], places: Mapping[str, Place]) -> None:
     """One guest may reach the other's port, a third may not, and both are explained."""
-    scene.narrator.step("A policy")
     scene.narrator.say(
-        """right has the label role=db and calls its port 5432 postgres, left has role=web, and third has no label. The
-        policy lets role=web reach postgres on role=db. It is enforced in nftables on the node's bridge."""
+        """Now a policy. right has the label role=db and calls its port 5432 postgres, left has role=web, and third has
+        no label. The policy lets role=web reach postgres on role=db. It is enforced in nftables on the node's
+        bridge."""
     )
     target = places["right"].bare[0]
     with _listening(guests["right"], target):
