@@ -159,7 +159,7 @@ def test_nobody_is_his_own_answer(lan: Lan, policies: Policies) -> None:
     then sends what would be the reply to it."""
     victim, attacker, partner = lan["blue2"], lan["blue1"], lan["blue3"]
     policies.put(policy("shut", allow("blue2")), victim)
-    mine, theirs = "fe80::b0b", "fe80::a11ce"
+    mine, theirs = "fe80::b0b", "fe80::a:11ce"
     first = udp6(attacker.mac, partner.mac, theirs, mine, 9, 5000)
     answer = udp6(attacker.mac, victim.mac, mine, theirs, 5000, 9)
     back = udp6(attacker.mac, partner.mac, mine, theirs, 5000, 9)
