@@ -34,7 +34,14 @@ LOOK = 2.0
 """Seconds until a side without policies is looked at again."""
 RETRY = 30.0
 """Seconds until a group is tried again that somebody else reads."""
-_WORDS = {L4.TCP: "tcp", L4.UDP: "udp", L4.SCTP: "sctp", L4.ICMP: "icmp", L4.ICMP6: "icmpv6", L4.IGMP: "igmp"}
+_WORDS: dict[int, str] = {
+    L4.TCP: "tcp",
+    L4.UDP: "udp",
+    L4.SCTP: "sctp",
+    L4.ICMP: "icmp",
+    L4.ICMP6: "icmpv6",
+    L4.IGMP: "igmp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ class Denied:
         seen = self.seen
         packet = "from=- to=- proto=- port=-"
         if seen is not None:
-            protocol = next((word for number, word in _WORDS.items() if number == seen.protocol), str(seen.protocol))
+            protocol = _WORDS.get(seen.protocol, str(seen.protocol))
             port = "-" if seen.target_port is None else seen.target_port
             packet = f"from={seen.source} to={seen.target} proto={protocol} port={port}"
         direction = self.direction.lower()

@@ -21,6 +21,7 @@ from homeport_dataplane.conntrack import Conntrack, Flow
 from homeport_dataplane.netns import Namespace
 from homeport_policy import forward, guards
 from homeport_policy.facts import Facts
+from homeport_policy.live import ECHO_REQUEST6, OUTSIDE
 from homeport_policy.program import Program
 from homeport_policy.ruleset import L4, Element, Verdict, element
 from homeport_policy.simulate import ETHER_TYPES, Frame, Loaded, judge, load
@@ -28,9 +29,6 @@ from homeport_policy.snapshot import Endpoint
 
 AT_ONCE = 256
 """Flows that are judged while an ADD has to wait."""
-ECHO_REQUEST6 = 128
-OUTSIDE = "outside"
-"""Stands for whatever a flow comes from or goes to that is no guest of this node."""
 _BASE = guards.base(tracking=True)
 
 

@@ -149,10 +149,7 @@ class Policies:
             if not self._tracking:
                 self._refuse_isolated(ports)
                 return
-            for place in {port.placement.place for port in ports}:
-                names = [port.name for port in ports if port.placement.place is place]
-                self._update(place)
-                self._read_back(place, names)
+            self._enforce(ports)
 
     def prepare(
         self, networks: Sequence[Network], ensure: Callable[[Sequence[L2Domain]], Mapping[L2Domain, int]]
@@ -176,13 +173,11 @@ class Policies:
         self.require_known()
         with self._lock:
             self._leave_resync()
-            for place in {port.placement.place for port in ports}:
-                self._update(place)
-                self._read_back(place, [port.name for port in ports if port.placement.place is place])
+            self._enforce(ports)
 
     def require_known(self) -> None:
         """Raises Unavailable until the store's first state and this node's ports are known."""
-        if not (self._ready.is_set() and self._begun.is_set()):
+        if not self._active:
             raise Unavailable("what policies say is not known yet: the store has not answered since the start")
 
     def restore(self, place: Place) -> bool:
@@ -405,6 +400,12 @@ class Policies:
             self._unreviewed[place] |= ports
             self._wake.set()
         return changed
+
+    def _enforce(self, ports: Sequence[Port]) -> None:
+        """What policies say of these ports is in the kernel, read back. Raises Unavailable."""
+        for place in {port.placement.place for port in ports}:
+            self._update(place)
+            self._read_back(place, [port.name for port in ports if port.placement.place is place])
 
     def _read_back(self, place: Place, names: Collection[str]) -> None:
         program = self._tables[place].program

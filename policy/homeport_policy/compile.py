@@ -24,7 +24,7 @@ from homeport_policy.chains import Needed, PolicyChain, policy_chain, port_chain
 from homeport_policy.members import Members, applies_on
 from homeport_policy.program import Counted, Program
 from homeport_policy.ruleset import Chain
-from homeport_policy.snapshot import UNKNOWN, Endpoint, EndpointKey, Snapshot, Workload, WorkloadKey
+from homeport_policy.snapshot import Endpoint, EndpointKey, Snapshot, Workload, WorkloadKey
 
 T = TypeVar("T")
 _Selected = tuple[PolicyKey, ...]
@@ -33,6 +33,11 @@ _ChainKey = tuple[PolicyKey, Direction, L2Domain]
 
 def compile_snapshot(snapshot: Snapshot) -> Program:
     """The program of a whole snapshot."""
+    return compiler_of(snapshot).program()
+
+
+def compiler_of(snapshot: Snapshot) -> "Compiler":
+    """One that was told all of a snapshot."""
     compiler = Compiler()
     for name, labels in snapshot.namespaces.items():
         compiler.put_namespace(name, labels)
@@ -46,7 +51,7 @@ def compile_snapshot(snapshot: Snapshot) -> Program:
         compiler.put_endpoint(endpoint)
     for policy in snapshot.policies.values():
         compiler.put_policy(policy)
-    return compiler.program()
+    return compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +86,6 @@ class Compiler:
 
     def put_workload(self, key: WorkloadKey, workload: Workload) -> None:
         self._members.put_workload(key, workload)
-
-    def drop_workload(self, key: WorkloadKey) -> None:
-        self._members.put_workload(key, UNKNOWN)
 
     def put_namespace(self, name: str, labels: Mapping[str, str]) -> None:
         self._members.put_namespace(name, labels)

@@ -11,14 +11,14 @@ same: it stands in a domain that nobody is in.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network, PolicyScope
 from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKey
 from homeport_api.workload import Workload as Labelled
-from homeport_policy.compile import Compiler
+from homeport_policy.compile import Compiler, compiler_of
 from homeport_policy.snapshot import Endpoint, EndpointKey, Snapshot, Workload, WorkloadKey
 
 VM_LABEL = "kubevirt/vm"
@@ -57,20 +57,8 @@ class Facts:
 
     def add_side(self, side: str) -> Compiler:
         """A compiler for the ports of a side that has its first one."""
-        compiler = self.compilers[side] = Compiler()
-        for name, labels in self._namespaces.items():
-            compiler.put_namespace(name, labels)
-        for network in self._networks.values():
-            compiler.put_scope(network.name, _scope(network))
-        for domain, zone in self._zones.items():
-            compiler.put_zone(domain, zone)
-        for key in self._of_workload:
-            compiler.put_workload(key, self.workload(key))
-        for endpoints in self._endpoints.values():
-            for endpoint in endpoints:
-                compiler.put_endpoint(self._seen_from(side, endpoint))
-        for policy in self._policies.values():
-            compiler.put_policy(policy)
+        seen = {each.key: self._seen_from(side, each) for each in self.endpoints()}
+        compiler = self.compilers[side] = compiler_of(replace(self.snapshot(), endpoints=seen))
         return compiler
 
     def put_interface(self, key: InterfaceKey, interface: Interface | None) -> None:

@@ -34,7 +34,7 @@ from homeport_policy.evaluate import Packet, evaluate
 from homeport_policy.program import Program
 from homeport_policy.ruleset import L4, CtState, Element, Verdict, element
 from homeport_policy.simulate import ETHER_TYPES, Frame, Judged, Loaded, judge, load
-from homeport_policy.snapshot import Endpoint, EndpointKey, Snapshot, Workload
+from homeport_policy.snapshot import UNKNOWN, Endpoint, EndpointKey, Snapshot, Workload
 
 UPLINK = "hpu-bond0"
 ZONES = {L2Domain("bond0:100"): 16384, L2Domain("bond0:200"): 16385}
@@ -248,7 +248,7 @@ def changes(compiler: Compiler, before: Snapshot, after: Snapshot) -> list[Calla
     for domain, zone in after.zones.items():
         steps.append(lambda domain=domain, zone=zone: compiler.put_zone(domain, zone))
     for workload in before.workloads.keys() - after.workloads.keys():
-        steps.append(lambda key=workload: compiler.drop_workload(key))
+        steps.append(lambda key=workload: compiler.put_workload(key, UNKNOWN))
     for key, labelled in after.workloads.items():
         steps.append(lambda key=key, labelled=labelled: compiler.put_workload(key, labelled))
     for gone in before.endpoints.keys() - after.endpoints.keys():
