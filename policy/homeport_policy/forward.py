@@ -23,6 +23,7 @@ from homeport_policy.ruleset import (
     CtState,
     Dispatch,
     EtherType,
+    First,
     Goto,
     Icmp6Type,
     InSet,
@@ -103,7 +104,7 @@ def policy_rules() -> tuple[Rule, ...]:
         Rule((_IPV6, Icmp6Type(CONTROL)), Verdict.ACCEPT),
         Rule((_IPV4, Carries(frozenset({L4.IGMP}))), Verdict.ACCEPT),
         Rule(
-            (fresh, _FROM_PORT, OverRate(Key.IN_LINK, NEW_FLOWS, FLOWS_A_SECOND, FLOWS_AT_ONCE)),
+            (fresh, First(), _FROM_PORT, OverRate(Key.IN_LINK, NEW_FLOWS, FLOWS_A_SECOND, FLOWS_AT_ONCE)),
             Verdict.DROP,
             "new_flows",
         ),

@@ -17,6 +17,7 @@ from homeport_policy.ruleset import (
     Dispatch,
     Element,
     EtherType,
+    First,
     Goto,
     Hook,
     Icmp6Type,
@@ -286,6 +287,8 @@ def _match(match: Match) -> str:
             return f"ct state {','.join(sorted(match.states))}"
         case Reply():
             return f"ct direction {'reply' if match.against else 'original'}"
+        case First():
+            return "ct status & confirmed == 0"
         case Unmarked():
             return "ct mark 0"
         case InZone():

@@ -262,6 +262,12 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class First:
+    """None of its connection has come through before. That is less than the state `new`, which all packets of a
+    connection have until there is a reply: one way streams, for ever."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unmarked:
     """The packet's connection has no number."""
 
@@ -302,6 +308,7 @@ Match = (
     | NdTargetLinkLocal
     | State
     | Reply
+    | First
     | Unmarked
     | InZone
     | NoSyn

@@ -20,6 +20,7 @@ from homeport_policy.ruleset import (
     Dispatch,
     Element,
     EtherType,
+    First,
     Goto,
     Icmp6Type,
     InSet,
@@ -53,7 +54,8 @@ from homeport_policy.ruleset import (
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What rules look at. `carries` is the ether type behind the outer tag, `tag` the outer tag's own type. `nd_target`
-    is that of a neighbour solicitation or advertisement, `opens` a TCP segment with SYN alone."""
+    is that of a neighbour solicitation or advertisement, `opens` a TCP segment with SYN alone, `first` the first packet
+    of a connection."""
 
     into: str
     out: str
@@ -76,6 +78,7 @@ class Frame:
     zone: int | None = None
     mark: int = 0
     opens: bool = True
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,8 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return frame.state in states
         case Reply(against):
             return frame.reply == against
+        case First():
+            return frame.first
         case Unmarked():
             return frame.mark == 0
         case InZone(zone):

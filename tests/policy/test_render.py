@@ -14,6 +14,7 @@ from homeport_policy.ruleset import (
     CtState,
     Dispatch,
     EtherType,
+    First,
     Goto,
     Hook,
     Icmp6Type,
@@ -120,6 +121,7 @@ def test_a_match(match: Match, text: str) -> None:
         pytest.param(
             (State(frozenset({CtState.NEW, CtState.RELATED})), Reply()), "ct state new,related ct direction reply"
         ),
+        pytest.param((State(frozenset({CtState.NEW})), First()), "ct state new ct status & confirmed == 0"),
         pytest.param((InZone(16384),), "ct zone 16384", id="zone"),
         pytest.param(
             (OverRate(Key.IN_LINK, "meter", 10, 20),),
