@@ -1,5 +1,9 @@
 """Ports on a bridge of the host's own, in the host's namespace: it works, and what the host can break there is said."""
 
+import contextlib
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,8 +13,13 @@ from homeport_netns_fixtures.capture import RARP, Capture, send
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.topology import ALL_OTHER_VLANS
 from homeport_netns_fixtures.topology import BRIDGE as SWITCH_BRIDGE
+from homeport_store.objects import Objects
 
 from .lan import Guest, Lan, frame, ping, ruleset, wait_until
+from .policies import PORT, allow, policy
+
+TWO = "10.40.0.12"
+SILENCE = 3.0
 
 DROP_FORWARDED = """
 add table ip filter
@@ -117,3 +126,64 @@ def test_the_guards_come_back_after_a_flush_and_the_bridge_keeps_its_vlans(lan: 
         send(yard.one.namespace, "eth0", control)
         seen.wait(lambda each: each.payload == control[14:])
         assert not seen.matching(lambda each: each.data[-50:] == spoof[-50:])
+
+
+@pytest.fixture
+def shut(lan: Lan, yard: Yard) -> Iterator[None]:
+    """Nobody may reach the second guest."""
+    assert ping(yard.one, TWO)
+    policies = Objects(lan.store).policies
+    saved = policies.save(policy("shut", allow("yard2")))
+    wait_until(lambda: not ping(yard.one, TWO, wait=1), "the policy is in force")
+    yield
+    policies.delete(saved)
+    wait_until(lambda: ping(yard.one, TWO, wait=1), "nothing is denied any more")
+
+
+def test_what_passes_while_the_policies_are_flushed_ends_with_their_return(lan: Lan, yard: Yard, shut: None) -> None:
+    """In the host's namespace a flush takes the policies with the rest, until the agent has heard of it. How much
+    passes is printed; also what began meanwhile must end."""
+    with yard.two.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as hearing:
+        hearing.bind((TWO, PORT))
+        hearing.settimeout(SILENCE)
+        with stream(yard.one, TWO) as sent:
+            with pytest.raises(TimeoutError):
+                hearing.recv(64)
+            flushed, before = time.monotonic(), sent[0]
+            lan.a.namespace.run("nft", "flush", "ruleset")
+            arrived = [*arrivals(hearing)]
+            assert arrived, "else the flush took nothing, and nothing was tried"
+            window, asked = arrived[-1] - flushed, sent[0] - before
+            print(f"{len(arrived)} of {asked} datagrams passed, the last {1000 * window:.0f} ms after nft was started")
+            with pytest.raises(TimeoutError):
+                hearing.recv(64)
+    assert not ping(yard.one, TWO, wait=1)
+
+
+def arrivals(hearing: socket.socket) -> Iterator[float]:
+    """When each came, until there is silence."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            hearing.recv(64)
+            yield time.monotonic()
+
+
+@contextlib.contextmanager
+def stream(guest: Guest, address: str) -> Iterator[list[int]]:
+    """A datagram each 5 ms, of one connection; how many were sent so far."""
+    sent, ended = [0], threading.Event()
+    sending = guest.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def send_on() -> None:
+        while not ended.wait(0.005):
+            sending.sendto(b"homeport", (address, PORT))
+            sent[0] += 1
+
+    thread = threading.Thread(target=send_on, daemon=True)
+    with sending:
+        thread.start()
+        try:
+            yield sent
+        finally:
+            ended.set()
+            thread.join()
