@@ -21,10 +21,7 @@ from typing import Any
 from homeport_api.attachment import PortKind, Source
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.wire import NETWORK
-from homeport_cni.frames import decode_json, encode_json
 from homeport_cni.install import patch_run_dir
-from homeport_cni.sockets import connect as connect_agent
-from homeport_cni.sockets import read_frame, send_frame
 from homeport_dataplane.marks import PortMark, parse_mark
 from homeport_ipam import fsck
 from homeport_ipam.allocator import Allocator
@@ -38,6 +35,7 @@ from homeport_store.connect import StoreOptions, connect
 from homeport_store.etcd import EtcdStore
 from homeport_store.objects import Objects
 from homeport_store.protocol import Delete
+from tests.asking import Refused, ask
 
 WITHIN = 30.0
 
@@ -51,14 +49,6 @@ def wait_until(condition: Callable[[], object], what: str, within: float = WITHI
     took = time.monotonic() - began
     print(f"{what}: {took:.3f} s")
     return took
-
-
-class Refused(Exception):
-    """What the agent answered to a request of the command line."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(slots=True)
@@ -312,21 +302,7 @@ class Lab:
 
     def ask(self, verb: str, *, guest: Namespace | None = None, **request: Any) -> Any:
         """What the command line sends. Raises Refused."""
-        if guest is not None:
-            request |= {"kind": "netns", "netns": os.fspath(guest.path)}
-        frame = encode_json({"verb": verb, "namespace": "default"} | request)
-        with contextlib.ExitStack() as stack:
-            connection = stack.enter_context(connect_agent(os.fspath(self.node.run_dir / "agent.sock")))
-            descriptors = []
-            if guest is not None:
-                descriptors.append(stack.enter_context(guest.path.open("rb")).fileno())
-            send_frame(connection, frame, tuple(descriptors))
-            received = read_frame(connection)
-        assert received is not None, "the agent closed the connection"
-        answer = decode_json(received.frame.payload)
-        if not answer["ok"]:
-            raise Refused(answer["code"], answer["msg"])
-        return answer["result"]
+        return ask(self.node.run_dir, verb, guest=guest, **request)
 
     def attach(self, vm: str, guest: Namespace | None = None, *, interface: str = "eth0", **request: Any) -> str:
         """`homeport attach`; the address."""

@@ -7,8 +7,9 @@ import pytest
 
 from homeport_netns_fixtures.cni import Answer
 from homeport_netns_fixtures.netns import Namespace
+from tests.asking import Refused
 
-from .lab import Lab, Refused, flood, together, wait_until
+from .lab import Lab, flood, together, wait_until
 
 
 class Call:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from .lab import Lab, Refused
+from tests.asking import Refused
+
+from .lab import Lab
 
 
 def raw(lab: Lab, stdin: bytes, **changes: str | None) -> tuple[int, dict[str, Any]]:

@@ -4,9 +4,10 @@ import pytest
 
 from homeport_netns_fixtures.etcd import Etcd
 from homeport_netns_fixtures.plugin import WorldBuilder
+from tests.asking import Refused
 
 from .conftest import Equip
-from .lab import Lab, Refused, wait_until
+from .lab import Lab, wait_until
 
 
 def test_a_reboot_keeps_what_vms_own_and_ends_the_rest(idle_lab: Lab) -> None:

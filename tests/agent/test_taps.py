@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from .lab import Lab, Refused, wait_until
+from tests.asking import Refused
+
+from .lab import Lab, wait_until
 
 HYPERVISOR = """
 import fcntl, os, struct, sys

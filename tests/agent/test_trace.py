@@ -6,8 +6,9 @@ import pytest
 
 from homeport_api.node import STATEFUL_POLICY_UNAVAILABLE
 from homeport_api.wire import NETWORK_POLICY
+from tests.asking import Refused
 
-from .lab import Lab, Refused, wait_until
+from .lab import Lab, wait_until
 
 
 def save_policy(lab: Lab, name: str, **spec: Any) -> None:
