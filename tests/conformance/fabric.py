@@ -101,7 +101,8 @@ class Fabric:
             self.sockets[end].send(data)
         arrivals, missing = self._collect(volley.awaited)
         complaint = f"never arrived: {sorted(missing)}" if missing else ""
-        return Sighting(tuple(arrivals), self.counters(), complaint)
+        owned = self.nft.list_owned() if volley.listed else None
+        return Sighting(tuple(arrivals), self.counters(), complaint, owned)
 
     def converse(self, session: Session) -> Heard:
         try:

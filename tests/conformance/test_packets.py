@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from homeport_policy.evaluate import evaluate
 from tests.conformance import fabric as switches
 from tests.conformance.__main__ import judge_folder
 from tests.conformance.fabric import Fabric, shell_of
 from tests.conformance.literal import ONLY_WEB, SHUT, case, expect, policy, write
 from tests.conformance.memory import Judgement, judge_scenes
 from tests.conformance.plan import compare, new_numbers, plan_run
-from tests.conformance.scene import BYSTANDER, Layout, Question, Scene, port_name
+from tests.conformance.scene import BYSTANDER, Layout
 from tests.conformance.sessions import compare_sessions, plan_sessions
 from tests.conformance.tally import Tally
+from tests.conformance.traces import compare_traces, plan_traces
 from tests.conformance.volley import Heard, Record, Run
-from tests.policy.worlds import FOUR, SIX, Dice
+from tests.conformance.worlds import PORTS, change_of, scene_of
+from tests.policy.plans import covers
 
-PORTS = tuple(map(port_name, range(6)))
-WORLDS, PACKETS = 50, 30
+WORLDS = 50
+CHANGES = 25
 NUMBERS = new_numbers()
 _WITNESS = b"""
 add table inet witness
@@ -42,18 +43,6 @@ def worlds() -> list[Judgement]:
     return list(judge_scenes(scene_of(seed) for seed in range(WORLDS)))
 
 
-def scene_of(seed: int) -> Scene:
-    dice = Dice(seed)
-    snapshot = dice.snapshot()
-    packets = [dice.packet(snapshot) for _ in range(PACKETS)]
-    questions = tuple(
-        Question(str(packet), packet, evaluate(snapshot, packet).allowed)
-        for packet in packets
-        if packet.sender != packet.receiver
-    )
-    return Scene(f"world {seed}", "worlds", "worlds", snapshot, questions, frozenset((*FOUR, *SIX)))
-
-
 def played(fabric: Fabric, run: Run) -> Record:
     *_, record = fabric.play(run)
     assert isinstance(record, Record)
@@ -73,6 +62,43 @@ def test_oracle_and_kernel_agree(layout: Layout, br_netfilter: bool, fabric: Fab
     allowed = [question.allowed for judgement in worlds for question in judgement.scene.questions]
     print(f"{len(allowed)} verdicts on packets in {record.seconds:.1f} s")
     assert min(allowed.count(True), allowed.count(False)) > 4 * WORLDS, "both verdicts are common"
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_a_trace_says_what_becomes_of_a_packet(layout: Layout, fabric: Fabric, worlds: list[Judgement]) -> None:
+    run = plan_traces(worlds, layout)
+    assert sum(len(volley.numbers) for volley in run.volleys) > 500
+    assert not [*map(str, compare_traces(run, played(fabric, run), worlds, layout))]
+
+
+def test_a_trace_of_a_table_that_was_changed_disagrees(fabric: Fabric, worlds: list[Judgement]) -> None:
+    """A table that asks no receiver: its packets pass, and no trace says so."""
+    run = plan_traces(worlds[:10], Layout.ACCESS)
+    fewer = [line for line in run.base.splitlines(keepends=True) if b"vmap @ingress" not in line]
+    record = played(fabric, replace(run, base=b"".join(fewer)))
+    told = [*map(str, compare_traces(run, record, worlds[:10], Layout.ACCESS))]
+    assert any("trace says disagree, and it was allowed" in each for each in told)
+    assert not any("trace says allowed" in each for each in told)
+
+
+def test_a_plan_names_the_packets_that_a_change_lets_pass_or_stops(fabric: Fabric) -> None:
+    """Each change is made to the running table, and the same packets are sent before and after."""
+    changes = [change_of(seed) for seed in range(CHANGES)]
+    judgements = list(judge_scenes(scene for each in changes for scene in (each.before, each.after)))
+    run = planned(judgements, Layout.ACCESS, br_netfilter=False)
+    record = played(fabric, run)
+    assert not [*map(str, compare(run, record, judgements, Layout.ACCESS))]
+    passed = [
+        [number in {number for _, number in sighting.arrivals} for number in volley.numbers]
+        for volley, sighting in zip(run.volleys, record.sightings, strict=True)
+    ]
+    changed = 0
+    for each, before, after in zip(changes, passed[::2], passed[1::2], strict=True):
+        for question, was, is_now in zip(each.after.questions, before, after, strict=True):
+            told = {shift.allowed for shift in each.plan.shifts if covers(shift, question.packet, each.snapshots)}
+            assert told == ({is_now} if was != is_now else set()), f"{each.after.id}: {question.text}"
+            changed += was != is_now
+    assert changed > CHANGES
 
 
 def test_a_wrong_verdict_of_the_kernel_is_told(fabric: Fabric, worlds: list[Judgement]) -> None:

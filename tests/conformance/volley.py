@@ -4,6 +4,8 @@ played inside, where everything that Python does costs many times as much."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from homeport_dataplane.nft import Owned
+
 WIRE = "wire"
 """The end that plays the hosts outside; the others are called like their ports."""
 
@@ -12,7 +14,7 @@ WIRE = "wire"
 class Volley:
     """`rules` is the transaction from the volley before to this one. `frames` go out in order, each from its end; when
     the last have arrived (`awaited`, as end and number), every frame has. `numbers` are
-    those of the scene's questions."""
+    those of the scene's questions. `listed`: the whole table is listed afterwards."""
 
     name: str
     rules: bytes
@@ -20,6 +22,7 @@ class Volley:
     frames: tuple[tuple[str, bytes], ...]
     awaited: frozenset[tuple[str, int]]
     numbers: tuple[int, ...]
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Sighting:
     arrivals: tuple[tuple[str, int], ...] = ()
     counters: Mapping[str, int] | None = None
     complaint: str = ""
+    owned: Owned | None = None
 
 
 @dataclass(frozen=True, slots=True)
