@@ -64,20 +64,27 @@ def describe(session: Session, kind: AnyKind, name: str) -> None:
         click.echo(line)
 
 
-def _paragraphs(value: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
-    """Names and values in two columns, lists of objects as paragraphs of their own."""
+_KEYED_BY_USERS = {"labels", "annotations", "matchLabels"}
+"""Below these, names are what somebody chose, and are printed as they are."""
+
+
+def _paragraphs(value: Mapping[str, Any], indent: int = 0, *, ours: bool = True) -> Iterator[str]:
+    """Names and values in two columns, lists of objects as paragraphs of their own. `ours`: the names are of fields.
+    What is empty is `{}`, for in a policy that means everything."""
     margin = " " * indent
     width = max((len(name) for name in value), default=0) + 2
     for name, below in value.items():
-        title = f"{_title(name)}:"
+        title = f"{_title(name) if ours else name}:"
         match below:
-            case Mapping():
+            case Mapping() if below:
                 yield f"{margin}{title}"
-                yield from _paragraphs(below, indent + 2)
+                yield from _paragraphs(below, indent + 2, ours=not (ours and name in _KEYED_BY_USERS))
+            case Mapping():
+                yield f"{margin}{title.ljust(width)} {{}}"
             case [Mapping(), *_]:
                 yield f"{margin}{title}"
                 for item in below:
-                    first, *rest = _paragraphs(item, indent + 4)
+                    first, *rest = _paragraphs(item, indent + 4) if item else ("{}",)
                     yield f"{margin}  - {first.lstrip()}"
                     yield from rest
             case list():

@@ -113,6 +113,27 @@ def test_describe_is_for_people(lab: Cli) -> None:
     lines = lab("describe", "netpol", "web").stdout.splitlines()
     assert lines[0] == "Kind:      NetworkPolicy"
     assert "  PolicyTypes:  Ingress, Egress" in lines
+    assert lines[lines.index("  PodSelector:") : lines.index("  Egress:") + 2] == [
+        "  PodSelector:",
+        "    MatchLabels:",
+        "      app:   web",
+        "      tier:  front",
+        "    MatchExpressions:",
+        "      - Key:       os",
+        "        Operator:  NotIn",
+        "        Values:    a, b",
+        "  PolicyTypes:  Ingress, Egress",
+        "  Ingress:",
+        "    - From:",
+        "        - PodSelector:  {}",
+        "    - Ports:",
+        "        - Protocol:  TCP",
+        "          Port:      80",
+        "  Egress:",
+        "    - {}",
+    ]
+    lines = lab("describe", "ns", "shop").stdout.splitlines()
+    assert "    kubernetes.io/metadata.name:  shop" in lines, "labels are the user's words"
     assert lab("describe", "policies", "web").exit_code == 2
     assert "write networkpolicy or multinetworkpolicy" in lab("delete", "pol", "web").stderr
 
