@@ -133,7 +133,7 @@ class Agent:
         self._switch = Switch(options.switch_namespace, self._networks)
         self._switch.start()
         end_flows = FlowEnder(lambda place: self._switch.side(place).namespace)
-        self._policies = Policies(self._switch, end_flows, lambda: self._healer.wake())
+        self._policies = Policies(self._switch, end_flows, lambda: self._healer.wake(), lambda: self._reporter.wake())
         self._switch.on_gone(self._policies.forget)
         self._drops = DropLog(self._switch, self._policies)
         self._collector = PolicyCollector(self._switch, self._policies, metrics.REGISTRY)
@@ -159,7 +159,7 @@ class Agent:
             self._switch, self._view, self._journal, self._locks, attacher.detach_held, synced, self._policies
         )
         self._events = Events(self._switch, self._kernel_changed)
-        self._reporter = Reporter(options.node_name, self._store, self._switch, self._networks)
+        self._reporter = Reporter(options.node_name, self._store, self._switch, self._networks, self._policies)
         self._sweeper = Sweeper(options.node_name, self._store, self._allocator, time.time)
         self._replayer = Replayer(
             self._store,

@@ -25,6 +25,7 @@ from homeport_agent.placement import Place
 from homeport_agent.ports import Port
 from homeport_agent.switch import Switch
 from homeport_agent.tables import Table
+from homeport_agent.troubles import Troubles
 from homeport_api import wire
 from homeport_api.addresses import L2Domain
 from homeport_api.attachment import PortKind
@@ -64,7 +65,13 @@ class EndFlows(Protocol):
 class Policies:
     """Thread-safe. `start` begins to work off what `feed` brings."""
 
-    def __init__(self, switch: Switch, end_flows: EndFlows, heal: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        switch: Switch,
+        end_flows: EndFlows,
+        heal: Callable[[], None],
+        trouble: Callable[[], None],
+    ) -> None:
         self._switch = switch
         self._end_flows = end_flows
         self._heal = heal
@@ -74,6 +81,7 @@ class Policies:
         self._facts = Facts()
         self._tables = {place: Table(switch.side(place)) for place in Place}
         self._zones: dict[str, Record] = {}
+        self.troubles = Troubles(trouble, tracking=self._tracking)
         self._good: set[str] = set()
         self._unread: dict[str, PolicyKey] = {}
         self._news = News()
@@ -254,6 +262,11 @@ class Policies:
         """For a trace, under `lock`."""
         return self._facts, self._tables[place]
 
+    @property
+    def facts(self) -> Facts:
+        """To be looked at under `lock`."""
+        return self._facts
+
     def workload_of(self, interface: InterfaceKey) -> WorkloadKey | None:
         """Whose an Interface is; None when it is not known."""
         with self._lock:
@@ -312,8 +325,11 @@ class Policies:
         except (BadInput, ValueError) as error:
             metrics.policy_failures.inc()
             log.error("cannot be read, the last good state stays: key=%s error=%s", change.key, error)
-            if change.key.startswith(keys.POLICIES) and change.key not in self._good:
-                self._isolate_all(change.key)
+            if change.key.startswith(keys.POLICIES):
+                kept = change.key in self._good
+                self.troubles.unreadable(change.key, error, kept=kept)
+                if not kept:
+                    self._isolate_all(change.key)
 
     def _isolate_all(self, path: str) -> None:
         """A policy that was never read may isolate anybody in its namespace, so all are, until it can be read or is
@@ -341,18 +357,23 @@ class Policies:
             (name,) = keys.split(key, keys.NAMESPACES)
             self._facts.put_namespace(name, None if value is None else wire.NAMESPACE.stored.loads(value, revision))
         elif key.startswith(keys.POLICIES):
-            namespace, kind, name = keys.split(key, keys.POLICIES)
-            policy = None if value is None else wire.POLICY.loads(value, revision)
-            self._facts.put_policy(PolicyKey(namespace, PolicyKind(kind), name), policy)
-            if (stood_in := self._unread.pop(key, None)) is not None:
-                self._facts.put_policy(stood_in, None)
-            (self._good.discard if policy is None else self._good.add)(key)
+            self._put_policy(key, None if value is None else wire.POLICY.loads(value, revision))
         else:
             if value is None:
                 self._zones.pop(key, None)
             else:
                 self._zones[key] = Record(key, value, change.create_revision, revision)
             self._put_zones(settled_zones(self._zones.values()))
+
+    def _put_policy(self, path: str, policy: NetworkPolicy | None) -> None:
+        """None: deleted. Of one that could never be read, that ends what stands in for it, whatever its path says."""
+        if policy is not None or path in self._good:
+            namespace, kind, name = keys.split(path, keys.POLICIES)
+            self._facts.put_policy(PolicyKey(namespace, PolicyKind(kind), name), policy)
+            (self._good.discard if policy is None else self._good.add)(path)
+        if (stood_in := self._unread.pop(path, None)) is not None:
+            self._facts.put_policy(stood_in, None)
+        self.troubles.readable(path)
 
     def _review(self, place: Place) -> None:
         """Looks through the flows of ports whose policies allow less than before; until then the kernel asks for each
@@ -392,10 +413,15 @@ class Policies:
             self._switch.track(place)
             self._heal()  # ports there have zones from then on
         table = self._tables[place]
-        before, program = table.program, compiler.program()
-        ports = tightened(before, program) if program is not before else frozenset()
-        first = not table.applied
-        changed = table.apply(program, ports)
+        before, program, first = table.program, None, not table.applied
+        try:
+            program = compiler.program()
+            ports = tightened(before, program) if program is not before else frozenset()
+            changed = table.apply(program, ports)
+        except Exception as error:
+            self.troubles.refused(place, error, before, program)
+            raise
+        self.troubles.applied(place)
         if first:  # an agent before this one may have ended in between
             ports |= table.marked()
         if ports and (changed or first):

@@ -1,21 +1,27 @@
-"""What this node sees of each Network: written when it changes, merged into status by whoever reads.
+"""What this node sees of each Network, and which policies it does not enforce: written when it changes, merged into
+status by whoever reads.
 
 A report is written only when it differs from the store's, so a hundred quiet Networks cost nothing. While a Network is
 not ready, or has its ports among the host's own, it is looked at again by itself: an address taken off the uplink is no
 change of a link, and nobody tells of a sysctl.
+
+Of policies there is one record for each node, and it names only those in trouble. It is written `PACE` apart at the
+least, so that a thousand of them going wrong on every node are not a thousand writes of each.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from homeport_agent.conditions import HostFacts, host_conditions, kernel_conditions
 from homeport_agent.placement import Place, Placement
+from homeport_agent.policies import Policies
 from homeport_agent.switch import Switch
 from homeport_api import wire
 from homeport_api.errors import HomeportError
 from homeport_api.network import Network
-from homeport_api.node import NodeReport
+from homeport_api.node import NodeReport, PolicyReport
 from homeport_dataplane.features import br_netfilter
 from homeport_dataplane.forwarding import inspect_firewall
 from homeport_store import keys
@@ -25,17 +31,29 @@ log = logging.getLogger(__name__)
 
 RETRY = 2.0
 LOOK_AGAIN = 5.0
+PACE = 2.0
 
 
 class Reporter:
-    """`wake` after anything that may change what can be attached here."""
+    """`wake` after anything that may change what can be attached here, and when policies came into trouble or out of
+    it."""
 
-    def __init__(self, node: str, store: Store, switch: Switch, networks: Callable[[], Sequence[Network]]) -> None:
+    def __init__(
+        self,
+        node: str,
+        store: Store,
+        switch: Switch,
+        networks: Callable[[], Sequence[Network]],
+        policies: Policies,
+    ) -> None:
         self._node = node
         self._store = store
         self._switch = switch
         self._networks = networks
+        self._policies = policies
         self._written: dict[str, NodeReport] | None = None
+        self._told: PolicyReport | None = None
+        self._told_at = -PACE
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
@@ -49,7 +67,7 @@ class Reporter:
 
     def doubt(self) -> None:
         """What was written may not be there: the store was out of sight, or restored."""
-        self._written = None
+        self._written = self._told = None
         self._wake.set()
 
     def close(self) -> None:
@@ -66,13 +84,29 @@ class Reporter:
                 return
             self._wake.clear()
             try:
-                pause = None if self._write() else LOOK_AGAIN
+                look = None if self._write() else LOOK_AGAIN
+                pause = min(filter(None, (look, self._write_policies())), default=None)
             except HomeportError as error:
                 log.info("reports put off error=%s", error)
                 pause = RETRY
             except Exception:
                 log.exception("reports put off for a reason nobody foresaw")
                 pause = LOOK_AGAIN
+
+    def _write_policies(self) -> float | None:
+        """After how many seconds to come back; None: all is told."""
+        report = self._policies.troubles.report(self._node)
+        if report == self._told:
+            return None
+        left = self._told_at + PACE - time.monotonic()
+        if left > 0:
+            return left
+        key, data = keys.policy_report(self._node), wire.POLICY_REPORT.dumps(report)
+        known = self._store.get(key) if self._told is None else None  # an agent before this one may have said the same
+        if known is None or known.value != data:
+            self._store.txn((), [Put(key, data)])
+        self._told, self._told_at = report, time.monotonic()
+        return None
 
     def _write(self) -> bool:
         """True when every Network is ready here, and none depends on what the host may do unheard."""

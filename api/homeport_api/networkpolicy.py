@@ -84,8 +84,23 @@ class PolicySpec:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeEnforcement:
+    """Whether one node enforces the policy as the store has it (True, False or Unknown, as in a condition), and why
+    not."""
+
+    name: str
+    enforced: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyStatus:
+    """Merged by readers, never stored and never an input. `interfaces`: how many it isolates, attached or not. `nodes`:
+    those that one of them is attached to, and those that have trouble with the policy."""
+
     conditions: tuple[Condition, ...] = ()
+    interfaces: int = 0
+    nodes: tuple[NodeEnforcement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,6 +1,7 @@
-"""Nodes: who runs an agent, and what each sees of a Network."""
+"""Nodes: who runs an agent, and what each sees of Networks and of policies."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from homeport_api.meta import Condition
 
@@ -33,3 +34,34 @@ class NodeReport:
     ready: bool
     reason: str = ""
     conditions: tuple[Condition, ...] = ()
+
+
+class TroubleReason(StrEnum):
+    """Why a node does not enforce a policy as the store has it."""
+
+    UNREADABLE = "Unreadable"
+    REFUSED = "Refused"
+    STATEFUL_POLICY_UNAVAILABLE = STATEFUL_POLICY_UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTrouble:
+    """One policy that a node does not enforce as the store has it. `kind` is as its key in the store spells it: of what
+    cannot be read, nothing else is known."""
+
+    namespace: str
+    kind: str
+    name: str
+    reason: TroubleReason
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """Stored under policyreports/…, one for each node: which policies it does not enforce as the store has them. One
+    that it does not name is enforced there, unless `reason` says why none is that isolates a guest of the node."""
+
+    node: str
+    reason: TroubleReason | None = None
+    message: str = ""
+    troubles: tuple[PolicyTrouble, ...] = ()

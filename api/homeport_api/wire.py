@@ -24,7 +24,7 @@ from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKind
-from homeport_api.node import NodeRecord, NodeReport
+from homeport_api.node import NodeRecord, NodeReport, PolicyReport
 from homeport_api.owner import Owner
 from homeport_api.table import LENIENT, Reading, Record, Schema
 from homeport_api.virtualmachine import VirtualMachine
@@ -234,3 +234,4 @@ ZONE: Stored[Zone] = Stored("zone", wire_records.ZONE)
 OWNER: Stored[Owner] = Stored("owner record", wire_records.OWNER)
 NODE: Stored[NodeRecord] = Stored("node record", wire_records.NODE)
 REPORT: Stored[NodeReport] = Stored("report", wire_records.REPORT)
+POLICY_REPORT: Stored[PolicyReport] = Stored("policy report", wire_records.POLICY_REPORT)

@@ -17,6 +17,7 @@ from homeport_api.networkpolicy import (
     IpBlock,
     Namespace,
     NetworkPolicy,
+    NodeEnforcement,
     Peer,
     PolicyKind,
     PolicyPort,
@@ -25,11 +26,11 @@ from homeport_api.networkpolicy import (
     PolicyStatus,
     WorkloadPeer,
 )
-from homeport_api.scalars import UNREAD, Choice, Integer, Text
+from homeport_api.scalars import COUNT, TEXT, UNREAD, Choice, Integer, Text
 from homeport_api.selector import EVERYTHING, Selector
 from homeport_api.table import Field, ListOf, Mapped, Reading, Record, Rule, Schema, describe, refuse
 from homeport_api.validate_policy import Named
-from homeport_api.wire_meta import CONDITIONS, MANIFEST_META, SELECTOR, STORED_META
+from homeport_api.wire_meta import CONDITIONS, MANIFEST_META, SELECTOR, STORED_META, ConditionStatus
 from homeport_api.workload import Protocol
 
 
@@ -209,12 +210,31 @@ MULTI_NETWORK_POLICY: Record[NetworkPolicy] = _manifest(
 )
 
 
+STATUS: Record[PolicyStatus] = Record(
+    PolicyStatus,
+    Field("conditions", CONDITIONS, "conditions"),
+    Field("interfaces", COUNT, "interfaces", "Interfaces that it isolates, attached or not.", required=True),
+    Field(
+        "nodes",
+        ListOf(
+            Record(
+                NodeEnforcement,
+                Field("name", TEXT, "name", required=True),
+                Field("enforced", Choice(ConditionStatus), "enforced", required=True),
+                Field("reason", TEXT, "reason"),
+            )
+        ),
+        "nodes",
+    ),
+)
+
+
 def _shown(spec: Mapped[_WrittenSpec, PolicySpec]) -> Record[NetworkPolicy]:
     return Record(
         NetworkPolicy,
         Field("metadata", STORED_META, "meta", required=True),
         Field("spec", spec, "spec", required=True),
-        Field("status", Record(PolicyStatus, Field("conditions", CONDITIONS, "conditions")), "status"),
+        Field("status", STATUS, "status"),
     )
 
 

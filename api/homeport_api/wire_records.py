@@ -2,7 +2,7 @@
 
 from homeport_api.attachment import Attachment, AttachmentKey, Nic, PortKind, Source
 from homeport_api.interface import InterfaceKey
-from homeport_api.node import NodeRecord, NodeReport
+from homeport_api.node import NodeRecord, NodeReport, PolicyReport, PolicyTrouble, TroubleReason
 from homeport_api.owner import Owner, OwnerKind
 from homeport_api.scalars import BOOLEAN, COUNT, INTERFACE_ADDRESS, LABELS, MAC, TEXT, TIME, Choice, Integer
 from homeport_api.table import Field, ListOf, Record
@@ -60,6 +60,27 @@ REPORT: Record[NodeReport] = Record(
     Field("ready", BOOLEAN, "ready", required=True),
     Field("reason", TEXT, "reason"),
     Field("conditions", CONDITIONS, "conditions"),
+)
+
+POLICY_REPORT: Record[PolicyReport] = Record(
+    PolicyReport,
+    Field("node", TEXT, "node", required=True),
+    Field("reason", Choice(TroubleReason), "reason"),
+    Field("message", TEXT, "message"),
+    Field(
+        "troubles",
+        ListOf(
+            Record(
+                PolicyTrouble,
+                Field("namespace", TEXT, "namespace", required=True),
+                Field("kind", TEXT, "kind", required=True),
+                Field("name", TEXT, "name", required=True),
+                Field("reason", Choice(TroubleReason), "reason", required=True),
+                Field("message", TEXT, "message"),
+            )
+        ),
+        "troubles",
+    ),
 )
 
 ATTACHMENT_KEY: Record[AttachmentKey] = Record(

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from homeport_api import wire
 from homeport_api.interface import Interface
+from homeport_api.meta import Condition
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Direction, Namespace, NetworkPolicy, PolicyKind
 from homeport_api.selector import Operator, Requirement, Selector
@@ -12,6 +13,7 @@ from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import AnyKind, AnyObject
 from homeport_cli.output import Table, age, count
 from homeport_cli.session import Session
+from homeport_policy.status import ENFORCED
 
 
 def table(session: Session, kinds: Sequence[AnyKind], items: Sequence[AnyObject], *, namespaces: bool) -> Table:
@@ -51,27 +53,28 @@ _NETWORK_WIDE = ("POOLS", "GATEWAY", "MTU", "CONDITIONS")
 _INTERFACE = ("NAME", "NETWORK", "IP", "MAC", "PHASE", "NODE", "AGE", "VM", "INTERFACE", "EPOCH", "CONTAINER")
 _INTERFACE_WIDE = ("VM", "INTERFACE", "EPOCH", "CONTAINER")
 _MACHINE = ("NAME", "INTERFACES", "IP", "AGE")
-_POLICY = ("NAME", "POD-SELECTOR", "TYPES", "NETWORKS", "AGE", "INGRESS", "EGRESS", "CONDITIONS")
+_POLICY = (
+    *("NAME", "POD-SELECTOR", "TYPES", "NETWORKS", "INTERFACES", "ENFORCED", "AGE"),
+    *("INGRESS", "EGRESS", "CONDITIONS"),
+)
 _POLICY_WIDE = ("INGRESS", "EGRESS", "CONDITIONS")
 _NAMESPACE = ("NAME", "LABELS", "AGE")
 
 
 def _network_row(network: Network, now: float) -> tuple[str, ...]:
     spec, status = network.spec, network.status
-    ready = next((condition.status for condition in status.conditions if condition.type == "Ready"), "")
-    others = [condition.type for condition in status.conditions if condition.type != "Ready"]
     return (
         network.name,
         spec.uplink or "",
         _vlan(network),
-        ready,
+        _state(status.conditions, "Ready"),
         ", ".join(count(pool.free) for pool in status.pools),
         str(status.in_use),
         _age(network.meta.created, now),
         ", ".join(str(pool.cidr) for pool in spec.ipam.pools),
         _words(spec.gateway4, spec.gateway6),
         str(spec.mtu or ""),
-        ", ".join(others),
+        _others(status.conditions, "Ready"),
     )
 
 
@@ -109,10 +112,12 @@ def _policy_row(policy: NetworkPolicy, now: float) -> tuple[str, ...]:
         _selector(policy.spec.selector),
         ", ".join(direction for direction in Direction if direction in policy.spec.types),
         _networks(policy),
+        str(policy.status.interfaces),
+        _state(policy.status.conditions, ENFORCED),
         _age(policy.meta.created, now),
         str(len(policy.spec.ingress)),
         str(len(policy.spec.egress)),
-        ", ".join(condition.type for condition in policy.status.conditions),
+        _others(policy.status.conditions, ENFORCED),
     )
 
 
@@ -159,6 +164,14 @@ def _vlan(network: Network) -> str:
     if network.isolated:
         return "isolated"
     return str(l2.vlan_id or "untagged")
+
+
+def _state(conditions: Iterable[Condition], kind: str) -> str:
+    return next((condition.status for condition in conditions if condition.type == kind), "")
+
+
+def _others(conditions: Iterable[Condition], kind: str) -> str:
+    return ", ".join(condition.type for condition in conditions if condition.type != kind)
 
 
 def _age(created: float, now: float) -> str:

@@ -1,18 +1,20 @@
 """Objects by the names users give their kinds. The columns they are shown in are in `columns`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
 from homeport_api import wire
-from homeport_api.errors import NotFound
+from homeport_api.errors import BadInput, NotFound
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.manifest import kind_by_name
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKey, PolicyKind
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import KINDS, AnyKind, AnyObject
+from homeport_cli.facts import with_status
 from homeport_cli.session import Session
+from homeport_store import keys
 
 POLICIES: tuple[AnyKind, ...] = (wire.NETWORK_POLICY, wire.MULTI_NETWORK_POLICY)
 _POLICY_WORDS = ("policies", "policy", "pol")
@@ -69,7 +71,8 @@ def _find(session: Session, kind: AnyKind, key: InterfaceKey) -> AnyObject | Non
         return objects.machines.find(key)
     if kind is wire.NAMESPACE:
         return objects.namespaces.find(key.name)
-    return objects.policies.find(PolicyKey(key.namespace, PolicyKind(kind.name), key.name))
+    policy = objects.policies.find(PolicyKey(key.namespace, PolicyKind(kind.name), key.name))
+    return with_status(objects, (policy,))[0] if policy else None
 
 
 def list_objects(session: Session, kind: AnyKind, namespace: str | None) -> Sequence[AnyObject]:
@@ -83,7 +86,19 @@ def list_objects(session: Session, kind: AnyKind, namespace: str | None) -> Sequ
         return objects.machines_in(namespace)
     if kind is wire.NAMESPACE:
         return objects.namespaces.list()
-    return tuple(policy for policy in objects.policies_in(namespace) if policy.kind == kind.name)
+    return with_status(objects, list(_readable(session, kind, namespace)))
+
+
+def _readable(session: Session, kind: AnyKind, namespace: str | None) -> Iterator[NetworkPolicy]:
+    """Policies of one kind. One that cannot be read is told of, and does not hide the others."""
+    policies = session.objects.policies
+    for record in session.store.list(keys.POLICIES if namespace is None else keys.policies_of(namespace)).records:
+        if keys.split(record.key, keys.POLICIES)[1:2] != (kind.name,):
+            continue
+        try:
+            yield policies.read(record)
+        except BadInput as error:
+            click.echo(f"Warning: not shown: {error}", err=True)
 
 
 def kind_word(item: AnyObject) -> str:

@@ -19,6 +19,7 @@ from homeport_api.node import STATEFUL_POLICY_UNAVAILABLE
 from homeport_api.virtualmachine import VirtualMachine, workload_of
 from homeport_cli.apply import filenames_option, world_of
 from homeport_cli.documents import read_documents
+from homeport_cli.facts import read_facts
 from homeport_cli.options import common_options, output_option, pass_session
 from homeport_cli.output import Form, print_data
 from homeport_cli.session import Session
@@ -74,7 +75,9 @@ def plan(session: Session, names: tuple[str, ...], limit: int, form: Form) -> No
         click.echo(f"Warning: {warning}", err=True)
     steps = plan_apply(world_of(session, manifest.objects), manifest.objects, session.clock(), lambda: str(uuid4()))
     objects = session.objects
-    facts = _facts(objects)
+    facts = read_facts(objects)
+    for policy in objects.policies.list():
+        facts.put_policy(policy.key, policy)
     before = facts.snapshot()
     for step in steps:
         _put(facts, objects, step)
@@ -86,22 +89,6 @@ def plan(session: Session, names: tuple[str, ...], limit: int, form: Form) -> No
     else:
         for line in _lines(facts, changes, groups, stuck, limit):
             click.echo(line)
-
-
-def _facts(objects: Objects) -> Facts:
-    """What the store says now."""
-    facts = Facts()
-    for network in objects.networks.list():
-        facts.put_network(network.name, network)
-    for namespace in objects.namespaces.list():
-        facts.put_namespace(namespace.name, namespace)
-    for workload in objects.workloads.list():
-        facts.put_workload(workload.key, workload)
-    for policy in objects.policies.list():
-        facts.put_policy(policy.key, policy)
-    for interface in objects.interfaces.list():
-        facts.put_interface(interface.key, interface)
-    return facts
 
 
 def _put(facts: Facts, objects: Objects, step: Step) -> None:

@@ -21,6 +21,7 @@ REST = PREFIX + "rest/"
 ZONES = PREFIX + "zones/"
 ATTACHMENTS = PREFIX + "attachments/"
 REPORTS = PREFIX + "reports/"
+POLICY_REPORTS = PREFIX + "policyreports/"
 NODES = PREFIX + "nodes/"
 MACHINES = PREFIX + "machines/"
 WORKLOADS = PREFIX + "workloads/"
@@ -123,6 +124,10 @@ def attachment(key: AttachmentKey) -> str:
 
 def report(node: str, network_name: str) -> str:
     return f"{REPORTS}{escape(node)}/{escape(network_name)}"
+
+
+def policy_report(node: str) -> str:
+    return POLICY_REPORTS + escape(node)
 
 
 def node(name: str) -> str:

@@ -6,6 +6,7 @@ For a transaction over several objects, `unchanged` and `put` give its parts. Wh
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
 
 from homeport_api import wire
@@ -14,7 +15,7 @@ from homeport_api.errors import AlreadyExists, BadInput, Conflict, NotFound
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Namespace, NetworkPolicy, PolicyKey
-from homeport_api.node import NodeRecord, NodeReport
+from homeport_api.node import NodeRecord, NodeReport, PolicyReport
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.workload import Workload
 from homeport_store import keys
@@ -136,6 +137,15 @@ class Objects:
 
     def reports(self) -> tuple[NodeReport, ...]:
         return tuple(wire.REPORT.loads(record.value) for record in self.store.list(keys.REPORTS).records)
+
+    def policy_reports(self) -> tuple[PolicyReport, ...]:
+        """One for each node that ever reported. What a node of another version says may not be readable: it counts as
+        silence."""
+        found = []
+        for record in self.store.list(keys.POLICY_REPORTS).records:
+            with suppress(BadInput):
+                found.append(wire.POLICY_REPORT.loads(record.value))
+        return tuple(found)
 
 
 NETWORKS: Place[str, Network] = Place(

@@ -121,7 +121,7 @@ class Lab:
         for guest in self._guests:
             guest.delete()
         self._guests.clear()
-        kept = (keys.NODES, keys.REPORTS, keys.GENERATION, keys.SWEEPER)
+        kept = (keys.NODES, keys.REPORTS, keys.POLICY_REPORTS, keys.GENERATION, keys.SWEEPER)
         for record in self.store.list(keys.PREFIX).records:
             if not record.key.startswith(kept):
                 self.store.txn((), [Delete(record.key)])

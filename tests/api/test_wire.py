@@ -15,7 +15,7 @@ from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Namespace, NetworkPolicy
-from homeport_api.node import NodeRecord, NodeReport
+from homeport_api.node import NodeRecord, NodeReport, PolicyReport, PolicyTrouble, TroubleReason
 from homeport_api.owner import Owner, OwnerKind
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.workload import Workload
@@ -160,6 +160,18 @@ def test_what_is_no_record_of_ours_is_refused(value: bytes, text: str) -> None:
             NodeReport("n1", "blue", False, "uplink bond0 is missing"),
             b'{"schema":1,"node":"n1","network":"blue","ready":false,"reason":"uplink bond0 is missing"}',
             id="report",
+        ),
+        pytest.param(
+            wire.POLICY_REPORT,
+            PolicyReport(
+                "n1", TroubleReason.REFUSED, "no memory", (PolicyTrouble("shop", "Foo", "x", TroubleReason.UNREADABLE),)
+            ),
+            b'{"schema":1,"node":"n1","reason":"Refused","message":"no memory",'
+            b'"troubles":[{"namespace":"shop","kind":"Foo","name":"x","reason":"Unreadable"}]}',
+            id="policy report",
+        ),
+        pytest.param(
+            wire.POLICY_REPORT, PolicyReport("n1"), b'{"schema":1,"node":"n1"}', id="policy report without trouble"
         ),
     ],
 )

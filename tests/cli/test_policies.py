@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import pytest
 import yaml
 
+from homeport_api import wire
 from homeport_api.addresses import L2Domain
+from homeport_api.attachment import Attachment, AttachmentKey, Nic, PortKind, Source
 from homeport_api.interface import InterfaceKey
+from homeport_api.node import NodeRecord, PolicyReport, PolicyTrouble, TroubleReason
 from homeport_api.wire import WORKLOAD
 from homeport_api.workload import NamedPort, Workload
 from homeport_store import keys
@@ -62,16 +65,77 @@ def test_policies_and_namespaces_are_created_once_and_changed_where_they_differ(
 
 def test_policies_are_shown_in_columns(lab: Cli) -> None:
     assert lab("get", "netpol").stdout == (
-        "NAME   POD-SELECTOR                        TYPES             NETWORKS   AGE\n"
-        "web    app=web,tier=front,os notin (a,b)   Ingress, Egress   *          5m\n"
+        "NAME   POD-SELECTOR                        TYPES             NETWORKS   INTERFACES   ENFORCED   AGE\n"
+        "web    app=web,tier=front,os notin (a,b)   Ingress, Egress   *          0            True       5m\n"
     )
-    assert lab("get", "multi-policy", "-o", "wide").stdout == (
-        "NAME   POD-SELECTOR   TYPES     NETWORKS                  AGE   INGRESS   EGRESS   CONDITIONS\n"
-        "web    -              Ingress   default/lab, infra/mgmt   5m    0         0        -\n"
-    )
+    header, row = lab("get", "multi-policy", "-o", "wide").stdout.splitlines()
+    assert header.split() == [
+        *("NAME", "POD-SELECTOR", "TYPES", "NETWORKS", "INTERFACES", "ENFORCED", "AGE"),
+        *("INGRESS", "EGRESS", "CONDITIONS"),
+    ]
+    assert row.endswith("0         0        NetworkNotFound, AppliesNowhere")
     assert lab("get", "ns").stdout == (
         "NAME   LABELS                                    AGE\nshop   kubernetes.io/metadata.name=shop,team=a   5m\n"
     )
+
+
+def attach(cli: Cli, node: str, kind: PortKind = PortKind.VETH) -> None:
+    """The VM web of a lab, as that node's agent writes it."""
+    interface = cli.objects.interfaces.get(InterfaceKey("default", "web-eth0"))
+    nic = Nic(interface.key, interface.meta.uid, 1, "lab", "eth0", kind=kind)
+    attachment = Attachment(AttachmentKey(node, "homeport", "lab", "c1", "eth0"), Source.CNI, "boot", (nic,))
+    record = wire.NODE.dumps(NodeRecord(node, "machine", "boot"))
+    cli.store.txn((), [cli.objects.attachments.put(attachment), Put(keys.node(node), record)])
+
+
+def report(cli: Cli, told: PolicyReport) -> None:
+    cli.store.txn((), [Put(keys.policy_report(told.node), wire.POLICY_REPORT.dumps(told))])
+
+
+def test_a_policy_says_where_it_is_enforced_and_where_not(cli: Cli) -> None:
+    policy = POLICIES.partition("---")[0].replace("tier: front, app: web", "app: web")
+    cli("apply", "-f", "-", stdin=f"{NETWORK}---\n{LABELLED}---\n{policy}")
+    attach(cli, "n1")
+    report(cli, PolicyReport("n1"))
+
+    def enforced() -> list[str]:
+        return lab_row(cli("get", "netpol").stdout)
+
+    assert enforced() == ["1", "True"]
+    refused = PolicyTrouble("default", "NetworkPolicy", "web", TroubleReason.REFUSED, "the kernel is full")
+    report(cli, PolicyReport("n1", troubles=(refused,)))
+    assert enforced() == ["1", "False"]
+    shown = yaml.safe_load(cli("get", "netpol", "web", "-o", "yaml").stdout)["status"]
+    assert shown == {
+        "conditions": [
+            {"type": "Enforced", "status": "False", "reason": "Refused", "message": "n1: the kernel is full"}
+        ],
+        "interfaces": 1,
+        "nodes": [{"name": "n1", "enforced": "False", "reason": "Refused: the kernel is full"}],
+    }
+    assert "      Message:  n1: the kernel is full" in cli("describe", "netpol", "web").stdout.splitlines()
+    attach(cli, "n1", PortKind.NONE)
+    report(cli, PolicyReport("n1"))
+    assert "NotOurs" in cli("get", "netpol", "web", "-o", "yaml").stdout
+    cli.store.txn((), [Put(keys.policy_report("n2"), b'{"schema": 99}')])
+    assert enforced() == ["1", "False"], "a node of another version does not hide the others"
+
+
+def lab_row(table: str) -> list[str]:
+    """INTERFACES and ENFORCED of the only one."""
+    _, row = table.splitlines()
+    return row.split()[-3:-1]
+
+
+def test_one_that_cannot_be_read_does_not_hide_the_others(lab: Cli) -> None:
+    lab.store.txn((), [Put(keys.POLICIES + "default/NetworkPolicy/new", b'{"schema": 99}')])
+    for word, names in (("netpol", ["web"]), ("policies", ["web", "web"])):
+        found = lab("get", word)
+        assert (found.exit_code, [line.split()[0] for line in found.stdout.splitlines()[1:]]) == (0, names)
+        assert (
+            found.stderr.count("/homeport/v1/policies/default/NetworkPolicy/new: a stored policy has schema version 99")
+            == 1
+        )
 
 
 @pytest.mark.parametrize("word", ["policies", "policy", "pol"])
