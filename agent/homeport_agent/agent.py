@@ -202,7 +202,13 @@ class Agent:
             self._hook,
         )
         doctor = Doctor(
-            options.node_name, self._store, self._view, self._switch, self._journal, lambda: self._follower.stale_since
+            options.node_name,
+            self._store,
+            self._view,
+            self._switch,
+            self._journal,
+            self._policies,
+            lambda: self._follower.stale_since,
         )
         tracer = Tracer(options.node_name, self._switch, self._policies)
         self._calls = Calls(node, Requests(node, doctor, tracer))

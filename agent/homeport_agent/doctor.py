@@ -11,21 +11,28 @@ from enum import StrEnum
 
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.placement import Place
+from homeport_agent.policies import Policies
 from homeport_agent.ports import port_of
 from homeport_agent.switch import Switch
 from homeport_api.attachment import Nic, PortKind
 from homeport_api.errors import HomeportError
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
+from homeport_api.networkpolicy import Direction
+from homeport_api.node import TroubleReason
 from homeport_dataplane import links, vlan
 from homeport_dataplane.features import br_netfilter
 from homeport_dataplane.forwarding import inspect_firewall
 from homeport_ipam.view import View
 from homeport_policy import guards
+from homeport_policy.evaluate import selecting
+from homeport_policy.status import ENFORCED, Attached, Nodes, policy_statuses
 from homeport_store import keys
 from homeport_store.protocol import Store
 
 SLOW = 0.1
+POLICIES_NAMED = 10
+"""As many policies in trouble get a step of their own."""
 
 
 class State(StrEnum):
@@ -53,6 +60,7 @@ class Doctor:
         view: View,
         switch: Switch,
         journal: Journal,
+        policies: Policies,
         stale_since: Callable[[], float | None],
     ) -> None:
         self._node = node
@@ -60,6 +68,7 @@ class Doctor:
         self._view = view
         self._switch = switch
         self._journal = journal
+        self._policies = policies
         self._stale_since = stale_since
 
     def examine(self, namespace: str, vm: str | None) -> list[dict[str, str]]:
@@ -69,6 +78,7 @@ class Doctor:
         steps.append(self._rules())
         steps += [self._network(network) for network in self._networks()]
         steps += self._existing_bridges()
+        steps += self._policy_steps()
         if vm is not None:
             steps += self._vm(namespace, vm)
         return [asdict(step) for step in steps]
@@ -186,6 +196,49 @@ class Doctor:
         except HomeportError:
             return False
 
+    def _policy_steps(self) -> list[Step]:
+        """Which policies this node does not enforce as the store has them, and which have no effect as they are."""
+        try:
+            self._policies.require_known()
+        except HomeportError as error:
+            return [Step("policies", State.SKIPPED, str(error))]
+        report = self._policies.troubles.report(self._node)
+        with self._policies.lock:
+            snapshot = self._policies.facts.snapshot()
+        attached = {
+            nic.interface: (Attached(self._node, nic.kind is not PortKind.NONE),)
+            for entry in self._journal.live()
+            for nic in entry.attachment.nics
+        }
+        own = [key for key, policy in sorted(snapshot.policies.items()) if not policy.everywhere]
+        statuses = policy_statuses(snapshot, own, Nodes(attached, {self._node: report}, {self._node}))
+        steps = [
+            Step(
+                f"policy {key}",
+                State.BROKEN if condition.type == ENFORCED else State.WARNING,
+                f"{condition.type}: {condition.reason}: {condition.message}",
+                _POLICY_REMEDIES.get(condition.reason, ""),
+            )
+            for key, status in statuses.items()
+            for condition in status.conditions
+            if (condition.type == ENFORCED) != (condition.status == "True")
+        ]
+        known = {(key.namespace, key.kind.value, key.name) for key in statuses}
+        steps += [
+            Step(
+                f"policy {each.kind} {each.namespace}/{each.name}",
+                State.BROKEN,
+                f"{ENFORCED}: {each.reason}: {each.message}",
+                _POLICY_REMEDIES.get(each.reason, ""),
+            )
+            for each in report.troubles
+            if (each.namespace, each.kind, each.name) not in known
+        ]
+        if len(steps) > POLICIES_NAMED:
+            more = f"{len(steps) - POLICIES_NAMED} more are in trouble"
+            steps[POLICIES_NAMED:] = [Step("policies", State.BROKEN, more, "homeport get policies -A -o wide")]
+        return steps or [Step("policies", State.OK, f"{len(own)}, of which none is in trouble here")]
+
     def _vm(self, namespace: str, vm: str) -> list[Step]:
         found = [interface for interface in self._view.interfaces(namespace) if interface.spec.vm == vm]
         if not found:
@@ -240,7 +293,37 @@ class Doctor:
             return Step(
                 name, State.BROKEN, f"{port.name} has VLANs {present}, not {port.placement.port}", "restart the agent"
             )
+        if port.name in self._policies.unenforced:
+            return self._unenforced(name, port.name, interface)
         if port.name not in side.nft.elements(guards.SPEAKING, side.table):
             return Step(name, State.BROKEN, f"{port.name} is muted by the guard rules", "restart the agent")
         bridge = self._switch.bridge_of(port.placement)
         return Step(name, State.OK, f"{port.name} on {bridge}, VLANs {port.placement.port}, MTU {link.mtu}")
+
+    def _unenforced(self, name: str, port: str, interface: Interface) -> Step:
+        """Muted, since nothing else keeps its policies here."""
+        with self._policies.lock:
+            snapshot, endpoints = self._policies.facts.snapshot(), self._policies.facts.endpoints_of(interface.key)
+        isolating = {policy.key for each in endpoints for way in Direction for policy in selecting(snapshot, each, way)}
+        named = ", ".join(map(str, sorted(isolating))) or "a policy"
+        return Step(
+            name,
+            State.BROKEN,
+            f"{port} is muted: {named} isolates it, and this kernel does not track bridged connections "
+            "(CONFIG_NF_CONNTRACK_BRIDGE)",
+            "boot a kernel with CONFIG_NF_CONNTRACK_BRIDGE, move the VM to a node with one, or take the policy away",
+        )
+
+
+_POLICY_REMEDIES = {
+    TroubleReason.UNREADABLE: "upgrade this agent if a newer Homeport wrote it; else delete it and apply it again",
+    TroubleReason.REFUSED: "look into the agent's log; it tries again by itself. If the policy is at fault, change it",
+    TroubleReason.STATEFUL_POLICY_UNAVAILABLE: "boot a kernel with CONFIG_NF_CONNTRACK_BRIDGE, or move the VMs to a "
+    "node that has one",
+    "NotOurs": "attach the VM with the plugin `homeport`, or take the policy away",
+    "NoSuchNetwork": "apply the Network, or correct the annotation",
+    "NoPolicyFor": "annotate it with k8s.v1.cni.cncf.io/policy-for: NETWORK",
+    "NotAnnotated": "annotate it with homeport.dev/network: NETWORK, or let a Network have networkPolicies: All",
+    "NoSuchPort": "name the port at the VM (`homeport attach --port NAME=NUMBER/PROTOCOL`), or give its number",
+}
+"""By the condition's reason."""

@@ -5,6 +5,7 @@ Where it can, all of these attach: what is enforced then is tried in `tests/kern
 from typing import Any
 
 from homeport_api.networkpolicy import NetworkPolicy
+from homeport_api.node import PolicyReport, TroubleReason
 from homeport_api.wire import NETWORK_POLICY
 from homeport_dataplane.features import probe
 from homeport_store import keys
@@ -71,3 +72,81 @@ def test_a_policy_that_cannot_be_read_isolates_its_namespace_until_it_goes(lab: 
     lab.store.txn((), (Delete(path),))
     guest = lab.guest("again")
     wait_until(lambda: lab.add("c2", guest, vm="other").error == 0, "it is gone")
+
+
+def told(lab: Lab) -> PolicyReport:
+    (report,) = lab.objects.policy_reports()
+    assert report.node == lab.node.name
+    return report
+
+
+def steps(lab: Lab, about: str, vm: str | None = None) -> list[tuple[str, str, str]]:
+    """State, detail and remedy of those steps of the doctor that are about this."""
+    asked = {} if vm is None else {"vm": vm}
+    found = lab.ask("doctor", namespace="default", **asked)["steps"]
+    return [(each["state"], each["detail"], each["remedy"]) for each in found if each["name"].startswith(about)]
+
+
+def test_the_node_says_what_it_does_not_enforce_and_nothing_while_it_does(lab: Lab) -> None:
+    good, broken = policy("good", "db"), policy("new", "db")
+    wait_until(lambda: lab.objects.policy_reports() and not told(lab).troubles, "it has reported")
+    assert (told(lab).reason is None) == TRACKED
+    first = lab.store.get(keys.policy_report(lab.node.name))
+    lab.objects.policies.save(good)
+    lab.store.put_if(keys.policy(broken.key), b'{"schema": 999}', 0)
+    wait_until(lambda: told(lab).troubles, "it names the one that it cannot read")
+    (trouble,) = told(lab).troubles
+    assert (trouble.name, trouble.reason) == ("new", TroubleReason.UNREADABLE)
+    assert "schema version 999" in trouble.message
+    assert "isolated until it can be read" in trouble.message
+    ((state, detail, remedy),) = steps(lab, "policy NetworkPolicy default/new")
+    assert (state, "schema version 999" in detail, "upgrade this agent" in remedy) == ("broken", True, True)
+    assert not steps(lab, "policy NetworkPolicy default/good"), "it isolates nobody who is attached"
+    lab.store.txn((), (Delete(keys.policy(broken.key)),))
+    wait_until(lambda: not told(lab).troubles, "it is gone")
+    second = lab.store.get(keys.policy_report(lab.node.name))
+    assert first is not None
+    assert second is not None
+    assert second.value == first.value
+
+
+def test_a_kind_of_policy_that_is_not_known_is_forgotten_when_it_goes(lab: Lab) -> None:
+    path = keys.POLICIES + "default/BetterPolicy/db"
+    lab.store.put_if(path, b'{"schema": 1}', 0)
+    wait_until(lambda: [each.kind for each in told(lab).troubles] == ["BetterPolicy"], "it is named")
+    assert (lab.add("c1", lab.guest("db"), vm="db").error == 0) == TRACKED, "its namespace is isolated"
+    lab.store.txn((), (Delete(path),))
+    wait_until(lambda: not told(lab).troubles, "it is gone")
+    lab.added("c2", lab.guest("again"), vm="other")
+
+
+def test_the_doctor_says_why_a_guest_is_muted(lab: Lab) -> None:
+    lab.added("c1", lab.guest("db"), vm="db")
+    ((state, _, _),) = steps(lab, "port of default/db-eth0", "db")
+    assert state in {"ok", "warning"}
+    assert [each[0] for each in steps(lab, "policies")] == ["ok"]
+    lab.objects.policies.save(policy("shut", "db"))
+    if TRACKED:
+        wait_until(lambda: "1, of which none" in steps(lab, "policies")[0][1], "it is known, and enforced")
+        return
+    wait_until(lambda: lab.metric("homeport_policy_unenforced_ports") == 1, "the port is known to be unenforced")
+    ((state, detail, remedy),) = steps(lab, "port of default/db-eth0", "db")
+    assert state == "broken"
+    assert "is muted: NetworkPolicy default/shut isolates it" in detail
+    assert "CONFIG_NF_CONNTRACK_BRIDGE" in detail
+    assert "take the policy away" in remedy
+    assert "guard rules" not in detail
+    ((state, detail, remedy),) = steps(lab, "policy NetworkPolicy default/shut")
+    assert state == "broken"
+    assert "Enforced: StatefulPolicyUnavailable" in detail
+    assert "muted: default/db-eth0" in detail
+    assert "CONFIG_NF_CONNTRACK_BRIDGE" in remedy
+
+
+def test_the_doctor_names_policies_without_effect(lab: Lab) -> None:
+    manifest = {"metadata": {"name": "lost", "annotations": {"homeport.dev/network": "nowhere"}}, "spec": {}}
+    lab.objects.policies.save(NETWORK_POLICY.parse(manifest)[0])
+    wait_until(lambda: steps(lab, "policy NetworkPolicy default/lost"), "it is named")
+    found = steps(lab, "policy NetworkPolicy default/lost")
+    assert {state for state, _, _ in found} == {"warning"}
+    assert "there is no Network nowhere" in found[0][1]
