@@ -19,8 +19,12 @@ from homeport_cli.kinds import kind_word
 from homeport_cli.options import common_options, pass_session
 from homeport_cli.session import Session
 from homeport_cli.workload import save_machine
+from homeport_ipam.status import left_outside, owned_addresses
 from homeport_store import keys
 from homeport_store.zones import ensure_zones
+
+NAMED = 5
+"""As many addresses a warning names."""
 
 filenames_option = click.option(
     "-f",
@@ -58,6 +62,8 @@ def apply(session: Session, names: tuple[str, ...]) -> None:
             _take(session, step)
             done += 1
             _tell(step)
+            if isinstance(step.value, Network) and (old := world.networks.get(step.value.name)) is not None:
+                _tell_left_outside(session, old, step.value)
     except HomeportError:
         if done:
             click.echo(f"{done} of {len(steps)} objects were applied before this:", err=True)
@@ -122,6 +128,28 @@ def _save_network(session: Session, network: Network) -> None:
     if network.meta.revision == 0 and rival is not None and rival.meta.revision < saved.meta.revision:
         networks.delete(saved)
         raise AlreadyExists(f"Network {network.name} has the uplink and VLAN of Network {rival.name}, made meanwhile")
+
+
+def _tell_left_outside(session: Session, old: Network, new: Network) -> None:
+    """What was given out stays with whoever has it, also where a pool was made smaller than that."""
+    domain = new.l2_domain
+    if domain is None or new.spec.ipam.pools == old.spec.ipam.pools:
+        return
+    records = {record.key: record for record in session.store.list(keys.addresses_of(domain)).records}
+    left = left_outside(old, new, owned_addresses(records.values(), domain))
+    if not left:
+        return
+    own = {interface.key for interface in session.objects.interfaces_on(new.name)}  # a trunk may have the domain too
+    owners = {address: OWNER.loads(records[keys.address(domain, address)].value).interface for address in left}
+    told = [f"{address} (Interface {owner})" for address, owner in owners.items() if owner in own]
+    if told:
+        more = f" and {len(told) - NAMED} more" if len(told) > NAMED else ""
+        lie = "address in use lies" if len(told) == 1 else "addresses in use lie"
+        click.echo(
+            f"Warning: network/{new.name}: {len(told)} {lie} outside its pools now, and whoever has one keeps it until "
+            f"the Interface is deleted or the address released: {', '.join(told[:NAMED])}{more}",
+            err=True,
+        )
 
 
 def _tell(step: Step) -> None:

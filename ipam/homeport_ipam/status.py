@@ -8,7 +8,7 @@ from homeport_api.interface import Interface
 from homeport_api.network import Network
 from homeport_api.pool import PoolStatus
 from homeport_ipam.journal import Release
-from homeport_ipam.pool import space_of_pool
+from homeport_ipam.pool import space_of, space_of_pool
 from homeport_store import keys
 from homeport_store.protocol import Record
 
@@ -56,6 +56,14 @@ def pool_statuses(
         hours = free / (net / (WINDOW / 3600)) if net > 0 else None
         statuses.append(PoolStatus(pool.cidr, space.capacity, allocated, free, hours))
     return tuple(statuses)
+
+
+def left_outside(old: Network, new: Network, owned: Collection[IpAddress]) -> tuple[IpAddress, ...]:
+    """In order, those of the owned addresses that the old pools gave out and the new ones would not. A static one that
+    lay in no pool before either is none of them."""
+    spaces = {version: (space_of(old, version), space_of(new, version)) for version in (4, 6)}
+    found = [each for each in owned if each in spaces[each.version][0] and each not in spaces[each.version][1]]
+    return tuple(sorted(found, key=lambda each: (each.version, int(each))))
 
 
 def in_use(network: str, interfaces: Iterable[Interface]) -> int:

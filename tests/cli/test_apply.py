@@ -177,3 +177,40 @@ def test_fields_without_effect_are_stored_and_said(cli: Cli) -> None:
     assert result.exit_code == 0
     assert result.stderr == "Warning: network/lab: stored, and without effect in this version: spec.ra\n"
     assert "NotEnforced" in cli("describe", "net", "lab").stdout
+
+
+def reserved(name: str, address: str) -> str:
+    return (
+        f"---\n{{apiVersion: homeport.dev/v1, kind: Interface, metadata: {{name: {name}}}, "
+        f"spec: {{networkName: lab, ipAddresses: [{address}]}}}}\n"
+    )
+
+
+def test_a_pool_smaller_than_what_was_given_out_is_told_and_nothing_is_taken(cli: Cli) -> None:
+    inside, outside = reserved("inside", "10.77.0.9"), reserved("outside", "10.77.0.200")
+    assert cli("apply", "-f", "-", stdin=NETWORK + inside + outside).exit_code == 0
+    owned = cli.store.list(keys.ADDRESSES).records
+    for larger in ("10.77.0.0/24}, {cidr: fd00::/64", "10.77.0.0/23"):
+        grown = cli("apply", "-f", "-", stdin=NETWORK.replace("10.77.0.0/24", larger))
+        assert (grown.stdout, grown.stderr) == ("network/lab configured\n", "")
+    smaller = NETWORK.replace("10.77.0.0/24", "10.77.0.0/25")
+    shrunk = cli("apply", "-f", "-", stdin=smaller)
+    assert (shrunk.exit_code, shrunk.stdout) == (0, "network/lab configured\n")
+    assert shrunk.stderr == (
+        "Warning: network/lab: 1 address in use lies outside its pools now, and whoever has one keeps it until the "
+        "Interface is deleted or the address released: 10.77.0.200 (Interface default/outside)\n"
+    )
+    assert cli.store.list(keys.ADDRESSES).records == owned
+    assert cli("apply", "-f", "-", stdin=smaller).stderr == "", "once"
+    assert cli("apply", "-f", "-", stdin=outside).stdout == "interface/default/outside unchanged\n"
+    assert cli("apply", "-f", "-", stdin=NETWORK).stderr == "", "it is back"
+
+
+def test_many_addresses_outside_are_counted(cli: Cli) -> None:
+    many = "".join(reserved(f"i{number}", f"10.77.0.{number}") for number in range(200, 209))
+    assert cli("apply", "-f", "-", stdin=NETWORK + many).exit_code == 0
+    excluded = NETWORK.replace("10.77.0.0/24", "10.77.0.0/24, exclude: [10.77.0.202-10.77.0.250]")
+    told = cli("apply", "-f", "-", stdin=excluded).stderr
+    assert "7 addresses in use lie outside" in told
+    assert "10.77.0.202 (Interface default/i202), 10.77.0.203" in told
+    assert told.endswith("10.77.0.206 (Interface default/i206) and 2 more\n")
