@@ -79,6 +79,11 @@ def count(number: int) -> str:
     return str(number) if number < 10**9 else f"~2^{round(math.log2(number))}"
 
 
+def counted(number: int, word: str) -> str:
+    """1 flow, 2 flows; of words that take an s."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # takes long to import, and a pipe needs none of it
     from rich.table import Table as RichTable

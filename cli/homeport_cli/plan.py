@@ -21,7 +21,7 @@ from homeport_cli.apply import filenames_option, world_of
 from homeport_cli.documents import read_documents
 from homeport_cli.facts import read_facts
 from homeport_cli.options import common_options, output_option, pass_session
-from homeport_cli.output import Form, print_data
+from homeport_cli.output import Form, counted, print_data
 from homeport_cli.session import Session
 from homeport_policy.ends import name_of
 from homeport_policy.facts import Facts
@@ -201,7 +201,7 @@ def _lines(facts: Facts, changes: Plan, groups: Sequence[Group], stuck: Sequence
     for allowed, title in ((False, "allowed -> denied"), (True, "denied -> allowed")):
         ours = [group for group in groups if group.allowed is allowed]
         if ours:
-            yield f"{title}: {_count(sum(group.count for group in ours), 'flow')}"
+            yield f"{title}: {counted(sum(group.count for group in ours), 'flow')}"
         for group in ours[:limit]:
             where = f"{', '.join(group.families)} in {group.domain}"
             yield f"  {_some(group.senders)} to {_some(group.receivers)}"
@@ -223,7 +223,3 @@ def _lines(facts: Facts, changes: Plan, groups: Sequence[Group], stuck: Sequence
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ import click
 from homeport_api.errors import FieldError, Invalid
 from homeport_cli.failure import Exit
 from homeport_cli.options import common_options, output_option, pass_session
-from homeport_cli.output import Form, print_data
+from homeport_cli.output import Form, counted, print_data
 from homeport_cli.plan import plan
 from homeport_cli.session import Session, is_terminal
 from homeport_policy.ends import read_probe
@@ -134,9 +134,7 @@ def _reading(ruling: Mapping[str, Any], direction: str) -> str:
 
 
 def _packets(count: int | None) -> str:
-    if count is None:
-        return "is not there"
-    return f"{count} packet{'' if count == 1 else 's'}"
+    return "is not there" if count is None else counted(count, "packet")
 
 
 def _disagreement(answer: Mapping[str, Any]) -> Iterator[str]:
