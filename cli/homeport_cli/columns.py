@@ -4,34 +4,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
 from homeport_api import wire
-from homeport_api.interface import Interface
+from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import Condition
 from homeport_api.network import Network
 from homeport_api.networkpolicy import Direction, Namespace, NetworkPolicy, PolicyKind
 from homeport_api.selector import Operator, Requirement, Selector
 from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import AnyKind, AnyObject
-from homeport_cli.output import Table, age, count
+from homeport_api.workload import Workload
+from homeport_cli.output import Form, Table, age, count
 from homeport_cli.session import Session
+from homeport_cli.workload import key_of, known_as, workload_of_interface, written_port
 from homeport_policy.status import ENFORCED
 
 
-def table(session: Session, kinds: Sequence[AnyKind], items: Sequence[AnyObject], *, namespaces: bool) -> Table:
+def table(
+    session: Session, kinds: Sequence[AnyKind], items: Sequence[AnyObject], form: Form, *, namespaces: bool
+) -> Table:
     """`namespaces`: with a column for them. Of several kinds, which are policies: with one for the kind."""
     now = session.clock()
     columns: tuple[str, ...]
     wide: tuple[str, ...] = ()
+    workloads: Mapping[InterfaceKey, Workload] = {}
+    if form is Form.WIDE and kinds[0] in (wire.INTERFACE, wire.VIRTUAL_MACHINE):
+        workloads = {each.key: each for each in session.objects.workloads.list()}
     rows: list[tuple[str, ...]]
     if kinds[0] is wire.NETWORK:
         rows = [_network_row(item, now) for item in items if isinstance(item, Network)]
         columns, wide = _NETWORK, _NETWORK_WIDE
     elif kinds[0] is wire.INTERFACE:
-        rows = [_interface_row(item, now) for item in items if isinstance(item, Interface)]
+        rows = [_interface_row(item, workloads, now) for item in items if isinstance(item, Interface)]
         columns, wide = _INTERFACE, _INTERFACE_WIDE
     elif kinds[0] is wire.VIRTUAL_MACHINE:
         interfaces = session.objects.interfaces_in(None if namespaces else session.settings.namespace)
-        rows = [_machine_row(item, interfaces, now) for item in items if isinstance(item, VirtualMachine)]
-        columns = _MACHINE
+        rows = [_machine_row(item, interfaces, workloads, now) for item in items if isinstance(item, VirtualMachine)]
+        columns, wide = _MACHINE, _WORKLOAD
     elif kinds[0] is wire.NAMESPACE:
         rows = [_namespace_row(item, now) for item in items if isinstance(item, Namespace)]
         columns = _NAMESPACE
@@ -50,9 +57,10 @@ def table(session: Session, kinds: Sequence[AnyKind], items: Sequence[AnyObject]
 
 _NETWORK = ("NAME", "UPLINK", "VLAN", "READY", "FREE", "IN USE", "AGE", "POOLS", "GATEWAY", "MTU", "CONDITIONS")
 _NETWORK_WIDE = ("POOLS", "GATEWAY", "MTU", "CONDITIONS")
-_INTERFACE = ("NAME", "NETWORK", "IP", "MAC", "PHASE", "NODE", "AGE", "VM", "INTERFACE", "EPOCH", "CONTAINER")
-_INTERFACE_WIDE = ("VM", "INTERFACE", "EPOCH", "CONTAINER")
-_MACHINE = ("NAME", "INTERFACES", "IP", "AGE")
+_WORKLOAD = ("LABELS", "PORTS")
+_INTERFACE_WIDE = ("VM", "INTERFACE", "EPOCH", "CONTAINER", *_WORKLOAD)
+_INTERFACE = ("NAME", "NETWORK", "IP", "MAC", "PHASE", "NODE", "AGE", *_INTERFACE_WIDE)
+_MACHINE = ("NAME", "INTERFACES", "IP", "AGE", *_WORKLOAD)
 _POLICY = (
     *("NAME", "POD-SELECTOR", "TYPES", "NETWORKS", "INTERFACES", "ENFORCED", "AGE"),
     *("INGRESS", "EGRESS", "CONDITIONS"),
@@ -78,7 +86,11 @@ def _network_row(network: Network, now: float) -> tuple[str, ...]:
     )
 
 
-def _interface_row(interface: Interface, now: float) -> tuple[str, ...]:
+def _workload_cells(workload: Workload) -> tuple[str, str]:
+    return _labels(workload.labels), ", ".join(map(written_port, workload.ports))
+
+
+def _interface_row(interface: Interface, workloads: Mapping[InterfaceKey, Workload], now: float) -> tuple[str, ...]:
     spec, status, holder = interface.spec, interface.status, interface.active_holder
     return (
         interface.meta.name,
@@ -92,10 +104,17 @@ def _interface_row(interface: Interface, now: float) -> tuple[str, ...]:
         spec.interface or "",
         str(status.epoch),
         holder.container_id if holder else "",
+        *_workload_cells(workload_of_interface(interface, workloads.get(key_of(interface)))),
     )
 
 
-def _machine_row(machine: VirtualMachine, interfaces: Iterable[Interface], now: float) -> tuple[str, ...]:
+def _machine_row(
+    machine: VirtualMachine,
+    interfaces: Iterable[Interface],
+    workloads: Mapping[InterfaceKey, Workload],
+    now: float,
+) -> tuple[str, ...]:
+    key = InterfaceKey(machine.meta.namespace, machine.meta.name)
     own = [
         address.ip
         for interface in interfaces
@@ -103,7 +122,8 @@ def _machine_row(machine: VirtualMachine, interfaces: Iterable[Interface], now: 
         for address in interface.status.addresses
     ]
     names = ", ".join(entry.name for entry in machine.interfaces)
-    return (machine.meta.name, names, _words(*own), _age(machine.meta.created, now))
+    cells = _workload_cells(known_as(key, workloads.get(key), vm=True))
+    return (machine.meta.name, names, _words(*own), _age(machine.meta.created, now), *cells)
 
 
 def _policy_row(policy: NetworkPolicy, now: float) -> tuple[str, ...]:

@@ -6,12 +6,15 @@ from typing import Any
 import click
 
 from homeport_api.errors import Invalid
+from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.virtualmachine import VirtualMachine
 from homeport_api.wire import AnyKind, AnyObject
 from homeport_cli.columns import table
 from homeport_cli.kinds import get_objects, kind_argument, kinds_argument, list_objects, show
 from homeport_cli.options import common_options, output_option, pass_session
 from homeport_cli.output import Form, as_list, print_data, print_table
 from homeport_cli.session import Session, is_terminal
+from homeport_cli.workload import key_of, known_as, workload_of_interface, written_port
 
 
 @click.command("get")
@@ -41,7 +44,7 @@ def get(session: Session, kind: tuple[AnyKind, ...], name: str | None, everywher
         where = "" if everywhere or not kind[0].namespaced else f" in namespace {session.settings.namespace}"
         click.echo(f"There are no {kind[0].plural if len(kind) == 1 else 'policies'}{where}.", err=True)
     else:
-        print_table(table(session, kind, found, namespaces=everywhere), form, terminal=is_terminal())
+        print_table(table(session, kind, found, form, namespaces=everywhere), form, terminal=is_terminal())
 
 
 def _listed(session: Session, kinds: tuple[AnyKind, ...], namespace: str | None) -> Sequence[AnyObject]:
@@ -57,11 +60,25 @@ def _listed(session: Session, kinds: tuple[AnyKind, ...], namespace: str | None)
 @pass_session
 def describe(session: Session, kind: AnyKind, name: str) -> None:
     """Print all that is known of one object, for people."""
-    shown = show(get_objects(session, (kind,), name)[0])
-    for line in _paragraphs(
-        {"kind": kind.name, **{key: shown[key] for key in shown if key not in {"apiVersion", "kind"}}}
-    ):
+    item = get_objects(session, (kind,), name)[0]
+    shown = {key: value for key, value in show(item).items() if key not in {"apiVersion", "kind"}}
+    for line in _paragraphs({"kind": kind.name, **shown, **_known_to_policies(session, item)}):
         click.echo(line)
+
+
+def _known_to_policies(session: Session, item: AnyObject) -> dict[str, Any]:
+    """What policies select a VM by is no part of any object: an attach may have said it."""
+    workloads = session.objects.workloads
+    match item:
+        case Interface():
+            known = workload_of_interface(item, workloads.find(key_of(item)))
+        case VirtualMachine():
+            key = InterfaceKey(item.meta.namespace, item.meta.name)
+            known = known_as(key, workloads.find(key), vm=True)
+        case _:
+            return {}
+    ports = [written_port(port) for port in known.ports]
+    return {"workload": {"labels": dict(known.labels), **({"ports": ports} if ports else {})}}
 
 
 _KEYED_BY_USERS = {"labels", "annotations", "matchLabels"}

@@ -5,11 +5,12 @@ from dataclasses import replace
 import click
 
 from homeport_api.errors import Conflict, Unavailable
-from homeport_api.interface import InterfaceKey
+from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.names import parse_label_key, parse_label_value, parse_port_name
 from homeport_api.virtualmachine import VirtualMachine, workload_of
 from homeport_api.workload import NamedPort, Protocol, Workload
 from homeport_cli.session import Session
+from homeport_policy.facts import VM_LABEL
 from homeport_store import keys
 from homeport_store.protocol import Delete, Put
 
@@ -65,6 +66,26 @@ def forget_workload(session: Session, vm: str) -> None:
             objects.workloads.delete(old)
     except Unavailable as error:
         click.echo(f"Warning: the labels of {vm} stay in the store, which is out of reach: {error}", err=True)
+
+
+def known_as(key: InterfaceKey, workload: Workload | None, *, vm: bool) -> Workload:
+    """What policies know a VM or pod by, of which that is the record, if there is one."""
+    known = workload or Workload(key.namespace, key.name)
+    return replace(known, labels={**known.labels, VM_LABEL: key.name}) if vm else known
+
+
+def key_of(interface: Interface) -> InterfaceKey:
+    """Whose an Interface is; one without a VM is its own workload."""
+    return InterfaceKey(interface.meta.namespace, interface.spec.vm or interface.meta.name)
+
+
+def workload_of_interface(interface: Interface, workload: Workload | None) -> Workload:
+    return known_as(key_of(interface), workload, vm=interface.spec.vm is not None and not interface.status.ephemeral)
+
+
+def written_port(port: NamedPort) -> str:
+    """As `--port` takes it."""
+    return f"{port.name}={port.number}/{port.protocol.lower()}"
 
 
 def read_label(text: str) -> tuple[str, str]:

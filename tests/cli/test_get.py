@@ -1,12 +1,15 @@
 """`get` and `describe`."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from homeport_api import wire
+from homeport_api.interface import InterfaceKey
 from homeport_api.node import NodeReport
+from homeport_api.workload import NamedPort, Protocol
 from homeport_store import keys
 
 from .harness import NETWORK, WEB, Cli
@@ -42,8 +45,31 @@ def test_wide_shows_more(lab: Cli) -> None:
         "INTERFACE",
         "EPOCH",
         "CONTAINER",
+        "LABELS",
+        "PORTS",
     ]
-    assert row.split() == ["web-eth0", "lab", "-", "-", "Reserved", "-", "3d4h", "web", "eth0", "0", "-"]
+    assert row.split()[:-2] == ["web-eth0", "lab", "-", "-", "Reserved", "-", "3d4h", "web", "eth0", "0", "-"]
+
+
+def test_what_policies_know_a_vm_by_is_shown(lab: Cli) -> None:
+    """Whoever said it last: an attach, of which no object has a word."""
+    assert lab("get", "interfaces", "-o", "wide").stdout.splitlines()[1].split()[-2:] == ["kubevirt/vm=web", "-"]
+    ports = (NamedPort("http", 80), NamedPort("dns", 53, Protocol.UDP))
+    old = lab.objects.workloads.get(InterfaceKey("default", "web"))
+    lab.objects.workloads.save(replace(old, labels={"example.com/role": "front"}, ports=ports))
+    for kind in ("interfaces", "vm"):
+        row = lab("get", kind, "-o", "wide").stdout.splitlines()[1]
+        assert row.endswith("   example.com/role=front,kubevirt/vm=web   http=80/tcp, dns=53/udp"), row
+    for kind, name in (("interface", "web-eth0"), ("vm", "web")):
+        assert lab("describe", kind, name).stdout.splitlines()[-5:] == [
+            "Workload:",
+            "  Labels:",
+            "    example.com/role:  front",
+            "    kubevirt/vm:       web",
+            "  Ports:   http=80/tcp, dns=53/udp",
+        ]
+    shown = json.loads(lab("get", "interface", "web-eth0", "-o", "json").stdout)
+    assert "workload" not in shown, "it is no part of the object"
 
 
 def test_namespaces_are_kept_apart_unless_all_are_asked_for(lab: Cli) -> None:
