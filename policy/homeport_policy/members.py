@@ -59,6 +59,7 @@ class Members:
     def __init__(self) -> None:
         self._index = Index()
         self._endpoints: dict[EndpointKey, Endpoint] = {}
+        self._own: dict[EndpointKey, _Elements] = {}
         self._workloads: dict[WorkloadKey, Workload] = {}
         self._of_workload: dict[WorkloadKey, set[EndpointKey]] = defaultdict(set)
         self._in_namespace: dict[str, set[EndpointKey]] = defaultdict(set)
@@ -73,6 +74,7 @@ class Members:
         if self._endpoints.get(endpoint.key) != endpoint:
             self.drop_endpoint(endpoint.key)
             self._endpoints[endpoint.key] = endpoint
+            self._own[endpoint.key] = frozenset((address,) for address in endpoint.addresses)
             self._of_workload[endpoint.workload].add(endpoint.key)
             self._enter(endpoint)
             self._dirty.add(endpoint.key)
@@ -80,6 +82,7 @@ class Members:
     def drop_endpoint(self, key: EndpointKey) -> None:
         old = self._endpoints.pop(key, None)
         if old is not None:
+            del self._own[key]
             self._of_workload[old.workload].discard(key)
             self._leave(old)
             self._dirty.add(key)
@@ -122,7 +125,7 @@ class Members:
             if endpoint is None:
                 self._index.remove(key)
             else:
-                self._index.put(endpoint, self.labels(endpoint.workload))
+                self._index.put(endpoint, self._workloads.get(endpoint.workload, UNKNOWN))
             for stem in self._by_domain.get(key.domain, ()):
                 membership = self._sets[stem]
                 elements = _NONE if endpoint is None else self._elements(membership.what, endpoint)
@@ -140,28 +143,32 @@ class Members:
                 del self.contents[name]
         for stem in needed.keys() - self._sets.keys():
             self._fill(stem, needed[stem])
+        self._index.forget_masks()
 
     def _fill(self, stem: str, what: Needed) -> None:
+        """Asks the index for all of its members at once."""
         membership = self._sets[stem] = _Membership(what)
         self._by_domain[what.domain].add(stem)
-        everybody = len(self._index.in_domain(what.domain))
-        for endpoint in self._candidates(what):
-            if endpoint.key not in membership.brought:
-                membership.bring(endpoint.key, self._elements(what, endpoint))
-                if len(membership.brought) == everybody:
-                    break
+        for endpoint in self._index.endpoints(what.domain, self._mask(what)):
+            membership.bring(endpoint.key, self._brings(what, endpoint))
         self._settle(stem)
 
-    def _candidates(self, what: Needed) -> Iterable[Endpoint]:
+    def _mask(self, what: Needed) -> int:
         if isinstance(what, Named):
-            yield from (self._endpoints[key] for key in self._index.in_domain(what.domain))
-            return
+            return self._index.named(what.domain, what.name, what.protocol)
+        found = 0
         for peer in what.peers:
-            names = {what.namespace} if peer.namespaces is None else self._meant(peer.namespaces)
-            yield from self._index.find(what.domain, names, peer.workloads or _EVERYTHING)
+            found |= self._index.selected(what.domain, self._names(what, peer), peer.workloads or _EVERYTHING)
+        return found
 
     def _elements(self, what: Needed, endpoint: Endpoint) -> _Elements:
-        """What an endpoint of its domain brings into a set."""
+        """What one endpoint of its domain brings into a set: asked of the endpoint, and not of the index."""
+        if isinstance(what, Named) or any(self._is_peer(what, peer, endpoint) for peer in what.peers):
+            return self._brings(what, endpoint)
+        return _NONE
+
+    def _brings(self, what: Needed, endpoint: Endpoint) -> _Elements:
+        """The same where the selectors mean it."""
         if isinstance(what, Named):
             return frozenset(
                 (address, L4_OF[port.protocol], port.number)
@@ -171,14 +178,16 @@ class Members:
             )
         if what.networks and not speaks_of(what.networks, what.multi, endpoint):
             return _NONE
-        if any(self._is_peer(what, peer, endpoint) for peer in what.peers):
-            return frozenset((address,) for address in endpoint.addresses)
-        return _NONE
+        return self._own[endpoint.key]
 
     def _is_peer(self, group: Group, peer: WorkloadPeer, endpoint: Endpoint) -> bool:
-        namespace = endpoint.workload.namespace
-        names = {group.namespace} if peer.namespaces is None else self._meant(peer.namespaces)
-        return namespace in names and (peer.workloads is None or peer.workloads.selects(self.labels(endpoint.workload)))
+        name = endpoint.workload.namespace
+        inside = name == group.namespace if peer.namespaces is None else name in self._meant(peer.namespaces)
+        return inside and (peer.workloads is None or peer.workloads.selects(self.labels(endpoint.workload)))
+
+    def _names(self, group: Group, peer: WorkloadPeer) -> frozenset[str]:
+        """The namespaces that a peer is in."""
+        return frozenset({group.namespace}) if peer.namespaces is None else self._meant(peer.namespaces)
 
     def _settle(self, stem: str) -> list[str]:
         """The contents of a set's two families, made anew; those that differ."""

@@ -78,7 +78,7 @@ class _World:
         self._ports: dict[L2Domain, set[_PortName]] = defaultdict(set)
         for endpoint in snapshot.endpoints.values():
             workload = snapshot.workload(endpoint.workload)
-            self._index.put(endpoint, workload.labels)
+            self._index.put(endpoint, workload)
             self._domains[endpoint.workload.namespace].add(endpoint.domain)
             self._ports[endpoint.domain] |= {(port.name, port.protocol) for port in workload.ports}
         self._definitions = {endpoint.attached_as for endpoint in snapshot.endpoints.values()}
