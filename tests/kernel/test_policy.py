@@ -8,7 +8,9 @@ from ipaddress import ip_address
 
 import pytest
 
+from homeport_api.node import TroubleReason
 from homeport_netns_fixtures.capture import Capture, send
+from homeport_store.objects import Objects
 
 from .lan import Lan, ping, wait_until
 from .policies import OTHER, PORT, Policies, allow, connect, denied, maps, of, policy, reaches, server
@@ -144,6 +146,32 @@ def test_what_is_taken_away_by_hand_comes_back(lan: Lan, policies: Policies, har
         lan.a.switch.nft(harm.format(chain=before["ingress"][port], port=port))
         wait_until(lambda: maps(lan.a) == before, "the policies are back")
         wait_until(lambda: ping(lan["green1"], lan["green2"].address), "the ports speak again")
+
+
+def test_what_the_kernel_refuses_is_said_of_the_policy_and_changes_nothing(lan: Lan, policies: Policies) -> None:
+    """Somebody's own chain leads to one of ours, which then cannot go: what was in force stays, until they let go."""
+
+    def refused() -> set[str]:
+        (report,) = [each for each in Objects(lan.store).policy_reports() if each.node == lan.a.name]
+        return {each.name for each in report.troubles if each.reason is TroubleReason.REFUSED}
+
+    near, far, db = lan["blue1"], lan["blue3"], lan["blue2"]
+    with server(db):
+        policies.put(policy("db", allow("blue2", "blue1", port=PORT)), db)
+        assert reaches(near, db)
+        wait_until(lambda: refused() == set(), "nothing is wrong")
+        before = maps(lan.a)
+        chain = before["ingress"][db.port]
+        lan.a.switch.nft(f"add chain bridge homeport foreign; add rule bridge homeport foreign goto {chain}")
+        policies.put(policy("db", allow("blue2", "blue3", port=PORT)))
+        wait_until(lambda: refused() == {"db"}, "the node says so")
+        assert maps(lan.a) == before
+        assert reaches(near, db), "the last good state stays"
+        assert not reaches(far, db)
+        lan.a.switch.nft("flush chain bridge homeport foreign; delete chain bridge homeport foreign")
+        wait_until(lambda: refused() == set(), "it was tried again")
+        assert reaches(far, db)
+        assert not reaches(near, db)
 
 
 def test_policies_hold_over_the_agents_death(lan: Lan, policies: Policies) -> None:
