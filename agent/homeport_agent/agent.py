@@ -180,7 +180,8 @@ class Agent:
             self._policies.wait_ready(FIRST_STATE)
         self._events.start()
         self._drops.start()
-        self._replayer.start(store_up=registered)
+        self._replayer.judge(store_up=registered)
+        self._replayer.start()
         self._remains.end_of_before()
         if self._follower.synced.is_set():
             self._end_unanswered()

@@ -7,7 +7,6 @@ existing bridge the host's own neighbour table is the judge; neither is probed.
 
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from homeport_agent import metrics
 from homeport_agent.placement import Place
 from homeport_agent.ports import Port
+from homeport_agent.worker import Worker
 from homeport_api.addresses import IpAddress, VlanId
 from homeport_api.errors import Conflict, HomeportError
 from homeport_api.interface import Interface
@@ -62,47 +62,32 @@ def judge(probes: Sequence[Probe], claims: Sequence[Claim]) -> dict[Probe, Claim
     return found
 
 
-class Conflicts:
+class Conflicts(Worker):
     """`ask` from any thread; one thread asks the wire, all that came together at once."""
 
     def __init__(self, switch: Namespace, objects: Objects, clock: Callable[[], float] = time.time) -> None:
+        super().__init__("conflicts")
         self._switch = switch
         self._objects = objects
         self._clock = clock
-        self._queue: queue.SimpleQueue[tuple[Probe, ...] | None] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="conflicts", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        self._queue: queue.SimpleQueue[tuple[Probe, ...]] = queue.SimpleQueue()
 
     def ask(self, ports: Sequence[Port]) -> None:
         probes = tuple(probe for port in ports for probe in probes_of(port))
         if probes:
             self._queue.put(probes)
+            self.wake()
 
-    def close(self) -> None:
-        self._stop.set()
-        self._queue.put(None)
-        if self._thread.is_alive():
-            self._thread.join(5.0)
-
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            waiting = list(first)
-            while not self._queue.empty():
-                more = self._queue.get()
-                if more is None:
-                    return
-                waiting += more
-            by_uplink: dict[str, list[Probe]] = {}
-            for probe in waiting:
+    def work(self) -> None:
+        by_uplink: dict[str, list[Probe]] = {}
+        while not self._queue.empty():
+            for probe in self._queue.get():
                 by_uplink.setdefault(probe.port.placement.uplink or "", []).append(probe)
-            for name, probes in by_uplink.items():
-                try:
-                    self._ask(name, probes)
-                except (OSError, HomeportError) as error:
-                    log.info("addresses not probed uplink=%s count=%d error=%s", name, len(probes), error)
+        for name, probes in by_uplink.items():
+            try:
+                self._ask(name, probes)
+            except (OSError, HomeportError) as error:
+                log.info("addresses not probed uplink=%s count=%d error=%s", name, len(probes), error)
 
     def _ask(self, uplink: str, probes: Sequence[Probe]) -> None:
         wire = Wire(self._switch, uplink_name(uplink), {probe.address for probe in probes})
@@ -112,7 +97,7 @@ class Conflicts:
                 for probe in probes:
                     wire.send(build_probe(probe.address, probe.port.mac, probe.vlan))
                 claims += wire.listen(INTERVAL)
-                if self._stop.is_set():
+                if self.closing:
                     return
         finally:
             wire.close()

@@ -19,6 +19,7 @@ from homeport_agent.policies import Policies, fact_of
 from homeport_agent.ports import Port, guest_config, moved_on, port_of, rights_of
 from homeport_agent.reconcile import Mute, Reguard, Remove, Reopen, Replug, SeenPort, Step, diff
 from homeport_agent.switch import Guest, Switch
+from homeport_agent.worker import TryAgain, Worker
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
 from homeport_api.errors import HomeportError
 from homeport_api.interface import Interface, InterfaceKey
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 SETTLE = 0.02
 """Seconds between the first sign and the look: what is deleted together is healed together."""
-FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 PATIENCE = 1.0
 """Seconds that a repair waits for a call that is at work on the same attachment, while others wait for the repair."""
 
@@ -55,7 +55,7 @@ class Wanted:
     unplaced: dict[str, str]
 
 
-class Healer:
+class Healer(Worker):
     """`start` begins to wait for `wake`, which asks for a run."""
 
     def __init__(
@@ -68,6 +68,7 @@ class Healer:
         synced: Synced,
         policies: Policies,
     ) -> None:
+        super().__init__("heal", together=SETTLE)
         self._policies = policies
         self._switch = switch
         self._view = view
@@ -76,16 +77,7 @@ class Healer:
         self._end_held = end_held
         self._synced = synced
         self._failures = 0
-        self._wake = threading.Event()
-        self._stop = threading.Event()
         self._once = threading.Lock()
-        self._thread = threading.Thread(target=self._loop, name="heal", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wake(self) -> None:
-        self._wake.set()
 
     def watches(self, key: InterfaceKey) -> bool:
         """Whether an attachment of this node has this Interface, so that its change of hands matters here."""
@@ -111,27 +103,15 @@ class Healer:
     def _nics(self) -> Iterator[Nic]:
         return (nic for entry in self._journal.live() for nic in entry.attachment.nics)
 
-    def close(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
+    def work(self) -> None:
+        self.run()
+        if self._failures:
+            raise TryAgain
 
-    def _loop(self) -> None:
-        retry = FIRST_RETRY
-        while True:
-            woken = self._wake.wait(retry if self._failures else None)
-            if self._stop.wait(SETTLE):
-                return
-            self._wake.clear()
-            retry = FIRST_RETRY if woken else min(2 * retry, LONGEST_RETRY)
-            try:
-                self.run()
-            except HomeportError as error:
-                self._failed("reconcile", error)
-            except Exception as error:
-                log.exception("reconcile failed in a way nobody foresaw")
-                self._failed("reconcile", error)
+    def failed(self, error: Exception) -> None:
+        if not isinstance(error, HomeportError):
+            super().failed(error)
+        self._failed("reconcile", error)
 
     def _failed(self, what: object, error: Exception) -> None:
         log.warning("not healed yet what=%s error=%s", what, error)

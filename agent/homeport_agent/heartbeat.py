@@ -6,11 +6,11 @@ under one name would end each other's attachments.
 """
 
 import logging
-import threading
 from dataclasses import replace
 
+from homeport_agent.worker import Worker
 from homeport_api import wire
-from homeport_api.errors import AlreadyExists, HomeportError, Unavailable
+from homeport_api.errors import AlreadyExists, Unavailable
 from homeport_api.node import NodeRecord
 from homeport_store import keys
 from homeport_store.protocol import Lease, Store
@@ -18,16 +18,16 @@ from homeport_store.protocol import Lease, Store
 log = logging.getLogger(__name__)
 
 
-class Heartbeat:
+class Heartbeat(Worker):
     """`register` once at start (it may refuse), then `start` keeps the record there, over lost leases and outages."""
 
     def __init__(self, store: Store, record: NodeRecord, ttl: float) -> None:
+        self._interval = min(1.0, ttl / 3)
+        super().__init__("heartbeat", begin=self._interval, first=self._interval, longest=self._interval)
         self._store = store
         self._record = record
         self._ttl = ttl
         self._lease: Lease | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def register(self) -> None:
         """Raises AlreadyExists when another machine, or another agent on this one, has the name, and Unavailable when
@@ -61,34 +61,22 @@ class Heartbeat:
         if previous is not None:
             _close_quietly(previous)
 
-    def start(self) -> None:
-        self._thread.start()
-
     def tell_generation(self, generation: str) -> None:
         """Others may count on this node having told the store of this generation all that it has attached."""
         self._record = replace(self._record, generation=generation)
         self.register()
 
-    def close(self) -> None:
-        """Ends the heartbeat. The record stays until its lease runs out, for a restart is not a departure."""
-        self._stop.set()
-        self._thread.join(2.0)
-
-    def _run(self) -> None:
-        while not self._stop.wait(min(1.0, self._ttl / 3)):
-            if self._lease is not None and not self._lease.lost:
-                continue
+    def work(self) -> float:
+        """`close` ends this, and the record stays until its lease runs out: a restart is not a departure."""
+        if self._lease is None or self._lease.lost:
             try:
                 self.register()
-                log.info("node registered again node=%s", self._record.name)
             except AlreadyExists:
                 # Somebody started another machine under this name while we were cut off. Our attachments stay ours.
                 log.exception("this node's name was taken while the store was out of reach")
-                self._stop.wait(self._ttl)
-            except HomeportError as error:
-                log.info("node not registered yet node=%s error=%s", self._record.name, error)
-            except Exception:
-                log.exception("node not registered yet, for a reason nobody foresaw node=%s", self._record.name)
+                return self._ttl
+            log.info("node registered again node=%s", self._record.name)
+        return self._interval
 
 
 def _differ(one: str, other: str) -> bool:

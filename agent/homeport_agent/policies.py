@@ -26,6 +26,7 @@ from homeport_agent.ports import Port
 from homeport_agent.switch import Switch
 from homeport_agent.tables import Table
 from homeport_agent.troubles import Troubles
+from homeport_agent.worker import Worker
 from homeport_api import wire
 from homeport_api.addresses import L2Domain
 from homeport_api.attachment import PortKind
@@ -46,7 +47,6 @@ log = logging.getLogger(__name__)
 
 SLICE = 64
 """Changes that are worked off before an ADD gets its turn."""
-FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 NEWS_SECONDS, NEWS_LOOK = 5.0, 0.001
 """How long an ADD waits for the store's news of itself, which mostly has come by then; and how often it looks."""
 
@@ -62,7 +62,7 @@ class EndFlows(Protocol):
     ) -> int: ...
 
 
-class Policies:
+class Policies(Worker):
     """Thread-safe. `start` begins to work off what `feed` brings."""
 
     def __init__(
@@ -72,6 +72,7 @@ class Policies:
         heal: Callable[[], None],
         trouble: Callable[[], None],
     ) -> None:
+        super().__init__("policies")
         self._switch = switch
         self._end_flows = end_flows
         self._heal = heal
@@ -90,19 +91,7 @@ class Policies:
         self._begun = threading.Event()
         self._unenforced: frozenset[str] = frozenset()
         self._unreviewed: dict[Place, set[str]] = {place: set() for place in Place}
-        self._wake = threading.Event()
         self._idle = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
 
     def feed(self, changes: Iterable[Change]) -> None:
         """News of the store, in order, from one thread. Costs the caller next to nothing."""
@@ -110,7 +99,7 @@ class Policies:
         if followed:
             self._idle.clear()
             self._queue.extend(followed)
-            self._wake.set()
+            self.wake()
 
     def synced(self) -> None:
         """The store's first full state was fed. Nothing is applied before all of it is in: half of the policies allow
@@ -118,7 +107,7 @@ class Policies:
         if not self._ready.is_set():
             self._idle.clear()
             self._queue.append(None)
-            self._wake.set()
+            self.wake()
 
     def know(self, interface: InterfaceKey, port: PortFact) -> None:
         """A port that is there already, after a restart or when it is healed: judged with the next slice. Repeating it
@@ -127,14 +116,14 @@ class Policies:
             if self._facts.port(interface) == port or not self._facts.is_newer(interface, port):
                 return
             self._facts.put_port(interface, port)
-        self._wake.set()
+        self.wake()
 
     def begin(self) -> None:
         """Every port of this node is known by now: without that, the program would lead from fewer ports than speak.
         Until then the kernel keeps what it has. A repeat does nothing."""
         if not self._begun.is_set():
             self._begun.set()
-            self._wake.set()
+            self.wake()
 
     def forget(self, port: Port) -> None:
         """The port is gone. What led from it is harmless, and goes with the next slice."""
@@ -142,7 +131,7 @@ class Policies:
             known = self._facts.port(port.nic.interface)
             if known is not None and known.name == port.name:
                 self._facts.put_port(port.nic.interface, None)
-        self._wake.set()
+        self.wake()
 
     def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:
         """Before these ports open: the rules of their guests are in the kernel, read back. What the store took before
@@ -200,7 +189,7 @@ class Policies:
             changed = self._update(place)
             if changed:  # meanwhile flows may have begun that would not have been let
                 self._unreviewed[place] |= self._tables[place].program.ports
-                self._wake.set()
+                self.wake()
             return changed
 
     def _await_news(self, interface: Interface) -> None:
@@ -210,7 +199,7 @@ class Policies:
         while not self._has_come(interface):
             if self._queue:
                 self._absorb_next()
-                self._wake.set()
+                self.wake()
             elif time.monotonic() > end:
                 raise Unavailable(f"the store has not told of the attachment of {interface.key} yet: try again")
             else:
@@ -279,30 +268,20 @@ class Policies:
 
     # The thread
 
-    def _run(self) -> None:
-        pause: float | None = None
-        retry = FIRST_RETRY
-        while True:
-            self._wake.wait(pause)
-            if self._stop.is_set():
-                return
-            self._wake.clear()
-            try:
-                while self._work_off():
-                    time.sleep(0)  # an ADD that waits gets its turn
-                for place in Place:
-                    self._review(place)
-                pause, retry = None, FIRST_RETRY
-                if not self._queue:
-                    self._idle.set()
-            except HomeportError as error:
-                log.warning("policies are not as they should be, the last good state stays error=%s", error)
-                metrics.policy_failures.inc()
-                pause, retry = retry, min(2 * retry, LONGEST_RETRY)
-            except Exception:
-                log.exception("policies are not as they should be, for a reason nobody foresaw")
-                metrics.policy_failures.inc()
-                pause, retry = retry, min(2 * retry, LONGEST_RETRY)
+    def work(self) -> None:
+        while self._work_off():
+            time.sleep(0)  # an ADD that waits gets its turn
+        for place in Place:
+            self._review(place)
+        if not self._queue:
+            self._idle.set()
+
+    def failed(self, error: Exception) -> None:
+        metrics.policy_failures.inc()
+        if isinstance(error, HomeportError):
+            log.warning("policies are not as they should be, the last good state stays error=%s", error)
+        else:
+            log.error("policies are not as they should be, for a reason nobody foresaw", exc_info=error)
 
     def _work_off(self) -> bool:
         """One slice; True while there is more."""
@@ -426,7 +405,7 @@ class Policies:
             ports |= table.marked()
         if ports and (changed or first):
             self._unreviewed[place] |= ports
-            self._wake.set()
+            self.wake()
         return changed
 
     def _enforce(self, ports: Sequence[Port]) -> None:

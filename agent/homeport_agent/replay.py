@@ -10,7 +10,6 @@ down is noticed as well. Existing Interfaces attach, detach and run on through a
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from pathlib import Path
 from homeport_agent.heartbeat import Heartbeat
 from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
+from homeport_agent.worker import Worker
 from homeport_api import wire
 from homeport_api.errors import BadInput, HomeportError
 from homeport_ipam.allocator import Allocator
@@ -29,13 +29,16 @@ from homeport_store.protocol import Record, Store
 log = logging.getLogger(__name__)
 
 POLL = 0.2
+LONGEST = 2.0
+"""Seconds between two looks at a store that does not answer."""
 REMEMBER = 30.0
 SETTLE = 5.0
 """Seconds that nodes the snapshot never heard of have to come forward, at the least."""
 
 
-class Replayer:
-    """`check` at start decides before the first request; `wake` after every sign that the store may be another."""
+class Replayer(Worker):
+    """`judge` before the first request decides what it is given; `wake` after every sign that the store may be
+    another."""
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Replayer:
         restore_wait: float,
         healed: Callable[[], None],
     ) -> None:
+        super().__init__("replay", begin=0.0, first=POLL, longest=LONGEST)
         self._store = store
         self._path = directory / "generation.json"
         self._journal = journal
@@ -57,42 +61,18 @@ class Replayer:
         self._restore_wait = restore_wait
         self._healed = healed
         self._waiting: tuple[str, float] | None = None
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="replay", daemon=True)
 
-    def start(self, *, store_up: bool) -> None:
+    def judge(self, *, store_up: bool) -> None:
         """Withholds new addresses at once where the store is not the one that was seen, or cannot be asked."""
         try:
             reason = self._why_replaced() if store_up else "the store has not answered since the start"
         except HomeportError as error:
             reason = f"the store has not been compared yet ({error})"
         self._allocator.withhold_new(reason)
-        self._wake.set()
-        self._thread.start()
 
-    def wake(self) -> None:
-        self._wake.set()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
-
-    def _run(self) -> None:
-        while True:
-            self._wake.wait(REMEMBER)
-            if self._stop.is_set():
-                return
-            self._wake.clear()
-            try:
-                self._look()
-            except HomeportError as error:
-                log.info("the store could not be compared error=%s", error)
-                if self._stop.wait(POLL):
-                    return
-                self._wake.set()
+    def work(self) -> float:
+        self._look()
+        return REMEMBER
 
     def _look(self) -> None:
         reason = self._why_replaced()
@@ -136,19 +116,19 @@ class Replayer:
         return None if seen is None else generation.replaced(self._store, seen)
 
     def _wait_finished(self) -> Seen | None:
-        while not self._stop.is_set():
+        while not self.closing:
             try:
                 return generation.look(self._store)
             except HomeportError as error:
                 log.info("waiting for the restore to finish: %s", error)
-                self._stop.wait(POLL)
+                self.wait(POLL)
         return None
 
     def _wait_for_others(self, current: str, began: float) -> None:
         """Every node that has attachments in the store, or a heartbeat, has told what it has; at most `restore_wait`
         since the first time that this generation was waited for."""
         patience = min(SETTLE, self._restore_wait)
-        while not self._stop.wait(POLL):
+        while not self.wait(POLL):
             waited = time.monotonic() - began
             if waited >= self._restore_wait:
                 log.warning("not every node has replayed within %.0f s; going on", self._restore_wait)

@@ -9,8 +9,6 @@ Of policies there is one record for each node, and it names only those in troubl
 least, so that a thousand of them going wrong on every node are not a thousand writes of each.
 """
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,6 +16,7 @@ from homeport_agent.conditions import HostFacts, host_conditions, kernel_conditi
 from homeport_agent.placement import Place, Placement
 from homeport_agent.policies import Policies
 from homeport_agent.switch import Switch
+from homeport_agent.worker import Worker
 from homeport_api import wire
 from homeport_api.errors import HomeportError
 from homeport_api.network import Network
@@ -27,14 +26,12 @@ from homeport_dataplane.forwarding import inspect_firewall
 from homeport_store import keys
 from homeport_store.protocol import Delete, Put, Store
 
-log = logging.getLogger(__name__)
-
 RETRY = 2.0
 LOOK_AGAIN = 5.0
 PACE = 2.0
 
 
-class Reporter:
+class Reporter(Worker):
     """`wake` after anything that may change what can be attached here, and when policies came into trouble or out of
     it."""
 
@@ -46,6 +43,7 @@ class Reporter:
         networks: Callable[[], Sequence[Network]],
         policies: Policies,
     ) -> None:
+        super().__init__("reports", begin=0.0, first=RETRY, longest=LOOK_AGAIN)
         self._node = node
         self._store = store
         self._switch = switch
@@ -54,44 +52,15 @@ class Reporter:
         self._written: dict[str, NodeReport] | None = None
         self._told: PolicyReport | None = None
         self._told_at = -PACE
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
-
-    def start(self) -> None:
-        self._wake.set()
-        self._thread.start()
-
-    def wake(self) -> None:
-        self._wake.set()
 
     def doubt(self) -> None:
         """What was written may not be there: the store was out of sight, or restored."""
         self._written = self._told = None
-        self._wake.set()
+        self.wake()
 
-    def close(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
-
-    def _run(self) -> None:
-        pause: float | None = None
-        while True:
-            self._wake.wait(pause)
-            if self._stop.is_set():
-                return
-            self._wake.clear()
-            try:
-                look = None if self._write() else LOOK_AGAIN
-                pause = min(filter(None, (look, self._write_policies())), default=None)
-            except HomeportError as error:
-                log.info("reports put off error=%s", error)
-                pause = RETRY
-            except Exception:
-                log.exception("reports put off for a reason nobody foresaw")
-                pause = LOOK_AGAIN
+    def work(self) -> float | None:
+        look = None if self._write_networks() else LOOK_AGAIN
+        return min(filter(None, (look, self._write_policies())), default=None)
 
     def _write_policies(self) -> float | None:
         """After how many seconds to come back; None: all is told."""
@@ -108,7 +77,7 @@ class Reporter:
         self._told, self._told_at = report, time.monotonic()
         return None
 
-    def _write(self) -> bool:
+    def _write_networks(self) -> bool:
         """True when every Network is ready here, and none depends on what the host may do unheard."""
         written = self._stored() if self._written is None else self._written
         self._written = written

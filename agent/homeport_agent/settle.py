@@ -5,13 +5,13 @@ it first; an end can therefore never hit an attachment that came after it.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from homeport_agent.journal import Entry, Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.steps import Delete, Hook
+from homeport_agent.worker import Worker
 from homeport_api.attachment import AttachmentKey
 from homeport_api.errors import HomeportError
 from homeport_api.interface import InterfaceKey
@@ -28,42 +28,32 @@ Prepare = Callable[[], None]
 """Finds what else has to be told, and puts it into the journal; repeatable. Raises Unavailable."""
 
 
-class Settler:
-    """`start` begins to work off what the journal holds; entries come by `settle`."""
+class Settler(Worker):
+    """`start` begins to work off what the journal holds; entries come by `settle`. `wake` when the store answers
+    again."""
 
     def __init__(
         self, journal: Journal, locks: KeyedLocks, end: End, store_up: StoreUp, prepare: Prepare, hook: Hook
     ) -> None:
+        super().__init__("settle")
         self._journal = journal
         self._locks = locks
         self._end = end
         self._store_up = store_up
         self._prepare = prepare
         self._hook = hook
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="settle", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
 
     def settle(self, entry: Entry) -> None:
         """Tells the store now when it is believed to answer, so that another node can have the Interface at once;
         leaves it to the thread otherwise. The caller holds the attachment's lock. Never raises for the store's sake."""
         if not self._store_up():
-            self._wake.set()
+            self.wake()
             return
         try:
             self._settle(entry)
         except HomeportError as error:
             log.info("end left to the journal key=%s error=%s", entry.attachment.key, error)
-            self._wake.set()
+            self.wake()
 
     def settle_before(self, key: AttachmentKey) -> None:
         """For an ADD: an end under the same key comes first. The caller holds the lock. Raises Unavailable when the
@@ -79,12 +69,8 @@ class Settler:
         self._journal.settled(attachment.key)
         self._hook(Delete.SETTLED)
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            while not self._stop.is_set() and not self._work_off():
-                self._stop.wait(RETRY)
+    def work(self) -> float | None:
+        return None if self._work_off() else RETRY
 
     def _work_off(self) -> bool:
         """True when nothing is pending any more. An end that the store will not take keeps no other from it; with the
@@ -115,7 +101,3 @@ class Settler:
             now = self._journal.find(key)
             if now is not None and now.ended is not None:
                 self._settle(now)
-
-    def wake(self) -> None:
-        """The store answers again: try at once."""
-        self._wake.set()

@@ -5,9 +5,9 @@ harmless, since every release is a compare-and-delete of exactly what was judged
 """
 
 import logging
-import threading
 from collections.abc import Callable
 
+from homeport_agent.worker import Worker
 from homeport_api.errors import HomeportError
 from homeport_ipam.allocator import Allocator
 from homeport_store import keys
@@ -22,7 +22,7 @@ TRIM_EVERY = 360
 """Intervals between two looks at the journal: an hour."""
 
 
-class Sweeper:
+class Sweeper(Worker):
     """`start` begins to try for the key; `close` gives it back."""
 
     def __init__(
@@ -33,39 +33,28 @@ class Sweeper:
         clock: Callable[[], float],
         interval: float = INTERVAL,
     ) -> None:
+        super().__init__("sweeper", begin=interval, first=interval, longest=interval)
         self._node = node
         self._store = store
         self._allocator = allocator
         self._clock = clock
         self._interval = interval
         self._lease: Lease | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        self._rounds = 0
 
     def close(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
+        super().close()
         if self._lease is not None:
             try:
                 self._lease.close()
             except HomeportError as error:
                 log.debug("the sweeper's lease runs out by itself error=%s", error)
 
-    def _run(self) -> None:
-        rounds = 0
-        while not self._stop.wait(self._interval):
-            try:
-                if self._chosen():
-                    self._sweep(trim=rounds % TRIM_EVERY == 0)
-                    rounds += 1
-            except HomeportError as error:
-                log.info("sweep put off error=%s", error)
-            except Exception:
-                log.exception("sweep put off for a reason nobody foresaw")
+    def work(self) -> float:
+        if self._chosen():
+            self._sweep(trim=self._rounds % TRIM_EVERY == 0)
+            self._rounds += 1
+        return self._interval
 
     def _chosen(self) -> bool:
         """Whether this agent is the one. The key of one that died is free when its lease has run out."""

@@ -49,7 +49,8 @@ def replaying(world: World, directory: Path, restore_wait: float) -> Iterator[Al
             world.store, directory, journal, KeyedLocks(), allocator, heartbeat, restore_wait, lambda: None
         )
         with closing(replayer):
-            replayer.start(store_up=True)
+            replayer.judge(store_up=True)
+            replayer.start()
             yield allocator
 
 
