@@ -2,8 +2,12 @@
 
 Where it can, all of these attach: what is enforced then is tried in `tests/kernel/test_policy.py`."""
 
+import time
+from contextlib import closing
 from typing import Any
 
+from homeport_agent.reports import PACE
+from homeport_agent.troubles import NAMED
 from homeport_api.networkpolicy import NetworkPolicy
 from homeport_api.node import PolicyReport, TroubleReason
 from homeport_api.wire import NETWORK_POLICY
@@ -11,7 +15,7 @@ from homeport_dataplane.features import probe
 from homeport_store import keys
 from homeport_store.protocol import Delete
 
-from .lab import Lab, wait_until
+from .lab import WITHIN, Lab, wait_until
 
 TRACKED = probe().bridge_conntrack
 
@@ -108,6 +112,23 @@ def test_the_node_says_what_it_does_not_enforce_and_nothing_while_it_does(lab: L
     assert first is not None
     assert second is not None
     assert second.value == first.value
+
+
+def test_a_hundred_that_go_wrong_are_few_writes(lab: Lab) -> None:
+    """Each node writes one record, and not for each of them: as many nodes would write as many times."""
+    wait_until(lambda: lab.objects.policy_reports() and not told(lab).troubles, "all is well")
+    began, writes = time.monotonic(), 0
+    with closing(lab.store.watch(keys.POLICY_REPORTS, lab.store.list(keys.POLICY_REPORTS).revision)) as watch:
+        for number in range(NAMED + 10):
+            lab.store.put_if(keys.policy(policy(f"bad{number}", "db").key), b'{"schema": 999}', 0)
+        for batch in watch:
+            writes += len(batch)
+            if len(told(lab).troubles) == NAMED:
+                break
+            assert time.monotonic() < began + WITHIN, "they are told"
+    took = time.monotonic() - began
+    print(f"{writes} writes in {took:.1f} s")
+    assert 0 < writes <= 1 + took / PACE
 
 
 def test_a_kind_of_policy_that_is_not_known_is_forgotten_when_it_goes(lab: Lab) -> None:
