@@ -34,6 +34,17 @@ def parse_mac(text: str) -> MacAddress:
     return MacAddress(mac)
 
 
+def link_local_of(mac: MacAddress) -> IPv6Address:
+    """The link-local address that is made from a MAC (RFC 4291 appendix A): as unique as the MAC is."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:])))
+
+
+def is_made_from_mac(address: IpAddress) -> bool:
+    """Whether it is a link-local address that some MAC makes: nobody's who has another MAC."""
+    return address.version == 6 and address.is_link_local and address.packed[11:13] == b"\xff\xfe"
+
+
 @dataclass(frozen=True, slots=True)
 class VlanRange:
     """VLAN IDs `first` to `last`, both included."""

@@ -65,6 +65,15 @@ class AllowedAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedAddress:
+    """An address that the guest took by itself, where Homeport gives out none; bound to the Interface since then, in
+    seconds since the epoch."""
+
+    address: IpAddress
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceSpec:
     """As the user wrote it; empty means chosen. An address without a prefix is kept as a /32 or /128 with
     `bare_addresses` naming it, so that the Network's prefix can be put in its place."""
@@ -82,7 +91,8 @@ class InterfaceSpec:
 @dataclass(frozen=True, slots=True)
 class InterfaceStatus:
     """What is so. `ephemeral` marks an identity that ends with its DEL (a pod that is no VM, a bare container).
-    `orphaned` is the time its VM object went away, from which `reclaimAfter` counts."""
+    `orphaned` is the time its VM object went away, from which `reclaimAfter` counts. `learned` is in the order in
+    which they were bound."""
 
     addresses: tuple[IpInterface, ...] = ()
     mac: MacAddress | None = None
@@ -97,6 +107,12 @@ class InterfaceStatus:
     pod: str = ""
     ephemeral: bool = False
     orphaned: float | None = None
+    learned: tuple[LearnedAddress, ...] = ()
+
+    @property
+    def owned(self) -> tuple[IpAddress, ...]:
+        """Every address that is its own alone: given, and learned."""
+        return (*(address.ip for address in self.addresses), *(learned.address for learned in self.learned))
 
 
 @dataclass(frozen=True, slots=True)

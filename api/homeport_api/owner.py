@@ -7,10 +7,12 @@ from homeport_api.interface import InterfaceKey
 
 
 class OwnerKind(StrEnum):
-    """Why it is owned: chosen by Homeport, or asked for by a user."""
+    """Why it is owned: chosen by Homeport, asked for by a user, or taken by the guest itself (first come, first
+    bound)."""
 
     CHOSEN = "chosen"
     STATIC = "static"
+    LEARNED = "learned"
 
 
 @dataclass(frozen=True, slots=True)

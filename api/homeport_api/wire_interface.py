@@ -10,6 +10,7 @@ from homeport_api.interface import (
     Interface,
     InterfaceSpec,
     InterfaceStatus,
+    LearnedAddress,
     Phase,
     Role,
 )
@@ -94,9 +95,16 @@ HOLDER: Record[Holder] = Record(
     Field("cniName", TEXT, "cni_name"),
 )
 
+LEARNED: Record[LearnedAddress] = Record(
+    LearnedAddress,
+    Field("address", ADDRESS, "address", required=True),
+    Field("since", TIME, "since"),
+)
+
 STATUS: Record[InterfaceStatus] = Record(
     InterfaceStatus,
     Field("ipAddresses", ListOf(INTERFACE_ADDRESS), "addresses"),
+    Field("learnedAddresses", ListOf(LEARNED), "learned", "What the guest took by itself, first come, first bound."),
     Field("macAddress", MAC, "mac"),
     Field("gateway4", ADDRESS4, "gateway4"),
     Field("gateway6", ADDRESS6, "gateway6"),

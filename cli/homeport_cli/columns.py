@@ -95,7 +95,7 @@ def _interface_row(interface: Interface, workloads: Mapping[InterfaceKey, Worklo
     return (
         interface.meta.name,
         spec.network,
-        _words(*(address.ip for address in status.addresses)),
+        _words(*status.owned),
         status.mac or "",
         status.phase.value,
         holder.node if holder else "",
@@ -116,10 +116,10 @@ def _machine_row(
 ) -> tuple[str, ...]:
     key = InterfaceKey(machine.meta.namespace, machine.meta.name)
     own = [
-        address.ip
+        address
         for interface in interfaces
         if (interface.meta.namespace, interface.spec.vm) == (machine.meta.namespace, machine.meta.name)
-        for address in interface.status.addresses
+        for address in interface.status.owned
     ]
     names = ", ".join(entry.name for entry in machine.interfaces)
     cells = _workload_cells(known_as(key, workloads.get(key), vm=True))

@@ -5,7 +5,7 @@ same time in any number of threads, agents and controllers: what decides is comp
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -14,9 +14,12 @@ from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import AttachedNic, Attachment, AttachmentKey, AttachRequest, Nic, Source
 from homeport_api.errors import BadInput, InUse, NotFound, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
+from homeport_api.network import Network
+from homeport_api.owner import OwnerKind
 from homeport_ipam import holders
 from homeport_ipam.commit import Committer, Planner
 from homeport_ipam.journal import entry_time
+from homeport_ipam.learn import Answer, plan_learn
 from homeport_ipam.plan import plan_attach
 from homeport_ipam.pool import Randomness
 from homeport_ipam.release import draft_key_removal, draft_removal, draft_surrender, find_unrecorded, plan_end
@@ -87,6 +90,15 @@ class Allocator:
                 *(one.nic.interface, one.nic.epoch, ",".join(map(str, one.nic.addresses)), one.nic.mac, request.key),
             )
         return nics
+
+    def learn(self, nic: Nic, address: IpAddress, neighbours: Sequence[Network], unused: Sequence[IpAddress]) -> Answer:
+        """Binds an address that the guest of this NIC takes by itself, or says why not; `plan_learn` has the rules. A
+        repeat writes nothing. Raises Unavailable."""
+
+        def plan(snapshot: Snapshot) -> tuple[Transaction | None, Answer]:
+            return plan_learn(snapshot, nic, address, neighbours, unused, self._clock(), self._random)
+
+        return self._committer.run(plan)
 
     def end(
         self, key: AttachmentKey, reason: str, epochs: Mapping[InterfaceKey, int] | None = None
@@ -163,17 +175,19 @@ class Allocator:
 
     def release(self, key: InterfaceKey, reason: str) -> tuple[IpAddress, ...]:
         """Takes all addresses from an Interface, which stays with its MAC and is given others at its next attach.
-        Returns them; none is no error. Raises NotFound, and InUse while an active holder uses them."""
+        Returns them, learned ones too; none is no error. Raises NotFound, and InUse while an active holder uses
+        them."""
 
         def plan(snapshot: Snapshot) -> tuple[Transaction | None, tuple[IpAddress, ...]]:
             interface = _idle(snapshot, key)
-            return self._surrender(snapshot, interface, tuple(a.ip for a in interface.status.addresses), reason)
+            return self._surrender(snapshot, interface, interface.status.owned, reason)
 
         return self._committer.run(plan)
 
     def release_address(self, domain: L2Domain, address: IpAddress, reason: str) -> InterfaceKey:
         """Takes one address from its owner, which is returned; a key whose owner does not list it is removed by
-        itself. Raises NotFound when nobody owns it, and InUse while an active holder uses it."""
+        itself. Raises NotFound when nobody owns it, and InUse while an active holder uses it. A learned one may be
+        taken from a guest that runs: that is whose it was not to be."""
 
         def plan(snapshot: Snapshot) -> tuple[Transaction | None, InterfaceKey]:
             claim = snapshot.address(domain, address)
@@ -185,7 +199,9 @@ class Allocator:
             if interface is not None and interface.meta.uid == claim.owner.uid:
                 network = snapshot.network(interface.spec.network)
                 if network is not None and network.l2_domain == domain:
-                    return self._surrender(snapshot, _idle(snapshot, owner), (address,), reason)[0], owner
+                    if claim.owner.kind is not OwnerKind.LEARNED:
+                        _require_idle(interface)
+                    return self._surrender(snapshot, interface, (address,), reason)[0], owner
                 draft.guard(keys.network(interface.spec.network), network.meta.revision if network else 0)
             draft.guard(keys.interface(owner), interface.meta.revision if interface else 0)
             draft_key_removal(draft, domain, address, claim.owner, claim.revision)

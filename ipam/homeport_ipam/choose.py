@@ -162,12 +162,13 @@ class Choice:
     def _claim_address(
         self, domain: L2Domain, who: Claimant, address: IpAddress, kind: OwnerKind, claim: Claim | None = None
     ) -> None:
-        """The key's absence is the lock; one that is this Interface's already is only compared."""
+        """The key's absence is the lock; one that is this Interface's already is only compared. One that its guest took
+        by itself is given to it from now on."""
         key = keys.address(domain, address)
         # Looked at even when known to be free, so that it is read again after a conflict.
         claim = claim or self._snapshot.address(domain, address)
         self._draft.guard(key, claim.revision if claim else 0)
-        if claim is None:
+        if claim is None or claim.owner.kind is OwnerKind.LEARNED:
             self._draft.put(key, wire.OWNER.dumps(Owner(who.key, who.uid, kind)))
         self._addresses.setdefault(domain, set()).add(address)
 

@@ -27,7 +27,7 @@ from homeport_api.attachment import Attachment, AttachmentKey, Nic
 from homeport_api.errors import BadInput
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
-from homeport_api.owner import Owner
+from homeport_api.owner import Owner, OwnerKind
 from homeport_ipam import holders
 from homeport_ipam.journal import RELEASE, Release, entry_key
 from homeport_ipam.pool import Randomness
@@ -162,14 +162,16 @@ class _Judge:
         domain = network.l2_domain
         if domain is None:
             return
-        for address in interface.status.addresses:
-            without = tuple(other for other in interface.status.addresses if other != address)
-            yield from self._judge_claim(
-                interface,
-                keys.address(domain, address.ip),
-                str(address.ip),
-                replace(interface, status=replace(interface.status, addresses=without)),
-            )
+        status = interface.status
+        for address in status.addresses:
+            without = tuple(other for other in status.addresses if other != address)
+            after = replace(interface, status=replace(status, addresses=without))
+            yield from self._judge_claim(interface, keys.address(domain, address.ip), str(address.ip), after)
+        for learned in status.learned:
+            rest = tuple(other for other in status.learned if other != learned)
+            after = replace(interface, status=replace(status, learned=rest))
+            key = keys.address(domain, learned.address)
+            yield from self._judge_claim(interface, key, str(learned.address), after, OwnerKind.LEARNED)
 
     def _judge_mac(self, interface: Interface, network: Network) -> Iterator[Finding]:
         mac = interface.status.mac
@@ -178,7 +180,9 @@ class _Judge:
             after = replace(interface, status=replace(interface.status, mac=None))
             yield from self._judge_claim(interface, key, f"MAC {mac}", after)
 
-    def _judge_claim(self, interface: Interface, key: str, what: str, without: Interface) -> Iterator[Finding]:
+    def _judge_claim(
+        self, interface: Interface, key: str, what: str, without: Interface, kind: OwnerKind = OwnerKind.CHOSEN
+    ) -> Iterator[Finding]:
         """What an Interface lists must be owned by it. `without` is the Interface once it gave that up."""
         owner = self._owners.get(key)
         if owner is not None and (owner.interface, owner.uid) == (interface.key, interface.meta.uid):
@@ -206,7 +210,7 @@ class _Judge:
             text = f"{what} has no rightful owner, and Interfaces {interface.key} and {others[0]} both list it: "
             yield self._finding(Wrong.DOUBLED, path, text + "detach and delete the wrong one", None, key)
             return
-        draft.put(key, wire.OWNER.dumps(Owner(interface.key, interface.meta.uid)))
+        draft.put(key, wire.OWNER.dumps(Owner(interface.key, interface.meta.uid, kind)))
         state = f"its key names {owner.interface}, which has no claim to it" if owner else "its key is missing"
         yield self._finding(Wrong.ORPHANED, path, f"Interface {interface.key} lists {what}, but {state}", draft, key)
 
@@ -344,7 +348,7 @@ class _Judge:
         if key.startswith(keys.ADDRESSES):
             name, text = keys.split(key, keys.ADDRESSES)
             there = network is None or network.l2_domain == name
-            return there and any(str(address.ip) == text for address in interface.status.addresses)
+            return there and any(str(address) == text for address in interface.status.owned)
         domain, mac, scope = keys.split(key, keys.MACS)
         there = network is None or (network.mac_domain, network.mac_scope) == (MacDomain(domain), scope)
         return there and interface.status.mac == mac
@@ -359,8 +363,8 @@ class _Judge:
         if network is None:
             return
         if network.l2_domain is not None:
-            for address in interface.status.addresses:
-                yield keys.address(network.l2_domain, address.ip)
+            for address in interface.status.owned:
+                yield keys.address(network.l2_domain, address)
         if interface.status.mac is not None:
             yield keys.mac(network.mac_domain, interface.status.mac, network.mac_scope)
 

@@ -31,6 +31,7 @@ from homeport_ipam import holders
 from homeport_ipam.admission import check_namespace
 from homeport_ipam.asked import asked_for
 from homeport_ipam.choose import Choice, Claimant
+from homeport_ipam.learn import draft_outgrown
 from homeport_ipam.pool import Randomness
 from homeport_ipam.resolve import Resolved, resolve
 from homeport_ipam.snapshot import Snapshot
@@ -98,9 +99,12 @@ class _Call:
         if present is not None and held == present.status:
             return self._answer(interface, network, request)
         who = Claimant(interface.key, interface.meta.uid, resolved.vm, resolved.interface_name)
+        given = replace(held, addresses=self._choice.addresses(network, who, present, asked))
+        interface = draft_outgrown(
+            self._snapshot, self._draft, replace(interface, status=given), network, self._now, self._random
+        )
         status = replace(
-            held,
-            addresses=self._choice.addresses(network, who, present, asked),
+            interface.status,
             mac=self._choice.mac(network, who, present, asked) if request.wants_mac else held.mac,
             gateway4=network.spec.gateway4,
             gateway6=network.spec.gateway6,

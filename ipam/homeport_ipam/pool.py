@@ -198,7 +198,7 @@ def why_not_given(network: Network, space: AddressSpace, address: IpAddress, pre
     if address == gateway_of(network, address.version):
         return "is the Network's gateway"
     pools = pools_of(network, address.version)
-    subnets = [pool.cidr for pool in pools] or [_own_prefix(network, address.version) or prefix]
+    subnets = [pool.cidr for pool in pools] or [own_prefix(network, address.version) or prefix]
     for subnet in subnets:
         if address in never_given(subnet):
             kind = "subnet-router anycast" if address.version == 6 else "network or broadcast"
@@ -213,12 +213,13 @@ def why_not_given(network: Network, space: AddressSpace, address: IpAddress, pre
     return f"lies outside the Network's pools ({', '.join(ranges)})"
 
 
-def _own_prefix(network: Network, version: int) -> IpNetwork | None:
-    """The Network's own prefix without pools: that of its gateway, when both gateway and length are known."""
+def own_prefix(network: Network, version: int) -> IpNetwork | None:
+    """The Network's own prefix without pools: that of its gateway, when both gateway and length are known. A link-local
+    gateway says nothing of it."""
     l2 = network.spec.l2
     length = l2.prefix_length4 if version == 4 else l2.prefix_length6
     gateway = gateway_of(network, version)
-    if length is None or gateway is None:
+    if length is None or gateway is None or gateway.is_link_local:
         return None
     shift = gateway.max_prefixlen - length
     first = int(gateway) >> shift << shift

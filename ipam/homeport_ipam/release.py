@@ -1,14 +1,14 @@
 """Ends of holders and releases of addresses, planned as compare-and-delete of exactly what was judged. Pure.
 
     end        the holder of one attachment ends; an ephemeral Interface goes with it, any other keeps all it owns
-    remove     an Interface goes: its addresses (to rest), MAC and index with it
+    remove     an Interface goes: its addresses (to rest; learned ones are free at once), MAC and index with it
     give up    an Interface loses addresses and stays
 
 Each release has a journal entry with its reason in the same transaction. What has moved on meanwhile (another holder,
 another uid, another owner of the key) is left alone.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from homeport_api import wire
@@ -16,7 +16,7 @@ from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import Attachment, AttachmentKey, Nic, Source
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.network import Network
-from homeport_api.owner import Owner
+from homeport_api.owner import Owner, OwnerKind
 from homeport_ipam import holders
 from homeport_ipam.journal import RELEASE, Release, entry_key
 from homeport_ipam.pool import Randomness
@@ -24,8 +24,9 @@ from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.transaction import Draft, Transaction
 from homeport_store import keys
 
-NICS_A_TRANSACTION = 12
-"""An ephemeral NIC takes up to nine writes, so a call of 24 ends in two transactions; the attachment goes last."""
+WRITES_A_TRANSACTION, WRITES_A_NIC = 108, 9
+"""An ephemeral NIC takes up to nine writes, and one for each address that its guest took: so a call of 24 ends in two
+transactions or more. The attachment goes last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def plan_end(
     mine = [nic for nic in attachment.nics if epochs is None or nic.epoch <= epochs.get(nic.interface, -1)]
     if not mine and attachment.nics:
         return None
-    now_ending = mine[:NICS_A_TRANSACTION]
+    now_ending = mine[: _how_many_fit(snapshot, mine)]
     draft = Draft()
     ended = tuple(
         nic.interface for nic in now_ending if _end_nic(snapshot, draft, attachment, nic, reason, now, random)
@@ -63,6 +64,16 @@ def plan_end(
     else:
         draft.delete(key)
     return EndStep(draft.finish(), ended, more=len(mine) > len(now_ending))
+
+
+def _how_many_fit(snapshot: Snapshot, nics: Sequence[Nic]) -> int:
+    writes = 0
+    for count, nic in enumerate(nics):
+        interface = snapshot.interface(nic.interface)
+        writes += WRITES_A_NIC + (len(interface.status.learned) if interface else 0)
+        if count and writes > WRITES_A_TRANSACTION:
+            return count
+    return len(nics)
 
 
 def find_unrecorded(snapshot: Snapshot, key: AttachmentKey, epochs: Mapping[InterfaceKey, int]) -> Attachment | None:
@@ -122,7 +133,7 @@ def draft_removal(
     network = snapshot.network(interface.spec.network)
     draft.guard(keys.network(interface.spec.network), network.meta.revision if network else 0)
     if network is not None:
-        addresses = _drop_addresses(snapshot, draft, interface, network, [a.ip for a in interface.status.addresses])
+        addresses = _drop_addresses(snapshot, draft, interface, network, interface.status.owned)
         _drop_mac(snapshot, draft, interface, network)
         _note(draft, interface, network, addresses, reason, now, random, mac=True)
 
@@ -141,7 +152,8 @@ def draft_surrender(
     gone = _drop_addresses(snapshot, draft, interface, network, addresses)
     _note(draft, interface, network, gone, reason, now, random, mac=False)
     kept = tuple(address for address in interface.status.addresses if address.ip not in addresses)
-    return replace(interface, status=replace(interface.status, addresses=kept))
+    learned = tuple(each for each in interface.status.learned if each.address not in addresses)
+    return replace(interface, status=replace(interface.status, addresses=kept, learned=learned))
 
 
 def draft_mac_surrender(snapshot: Snapshot, draft: Draft, interface: Interface, network: Network) -> Interface:
@@ -153,7 +165,7 @@ def draft_mac_surrender(snapshot: Snapshot, draft: Draft, interface: Interface, 
 def _drop_addresses(
     snapshot: Snapshot, draft: Draft, interface: Interface, network: Network, addresses: Collection[IpAddress]
 ) -> tuple[IpAddress, ...]:
-    """Deletes the keys that are this Interface's own and lays the addresses to rest; returns those."""
+    """Deletes the keys that are this Interface's own; returns their addresses."""
     domain = network.l2_domain
     if domain is None:
         return ()
@@ -169,10 +181,12 @@ def _drop_addresses(
 
 
 def draft_key_removal(draft: Draft, domain: L2Domain, address: IpAddress, owner: Owner, revision: int) -> None:
-    """One address key goes, and the address rests in its former owner's name."""
+    """One address key goes, and the address rests in its former owner's name. A learned one does not rest: Homeport
+    gives it to nobody, and who comes next comes first."""
     draft.guard(keys.address(domain, address), revision)
     draft.delete(keys.address(domain, address))
-    draft.rest(keys.rest(domain, address), wire.OWNER.dumps(owner))
+    if owner.kind is not OwnerKind.LEARNED:
+        draft.rest(keys.rest(domain, address), wire.OWNER.dumps(owner))
 
 
 def _drop_mac(snapshot: Snapshot, draft: Draft, interface: Interface, network: Network) -> None:

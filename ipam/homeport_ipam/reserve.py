@@ -55,9 +55,12 @@ def plan_reserve(snapshot: Snapshot, written: Interface, now: float, random: Ran
     vm, own = interface.spec.vm or "", interface.spec.interface or interface.meta.name
     who = Claimant(interface.key, interface.meta.uid, vm, own)
     choice = Choice(snapshot, random, cluster, draft)
+    addresses = choice.addresses(network, who, interface, asked, choose=False)
+    given = {address.ip for address in addresses}
     status = replace(
         interface.status,
-        addresses=choice.addresses(network, who, interface, asked, choose=False),
+        addresses=addresses,
+        learned=tuple(each for each in interface.status.learned if each.address not in given),
         mac=choice.mac(network, who, interface, asked) if asked.mac or interface.status.mac else None,
         orphaned=None,
     )

@@ -255,10 +255,12 @@ class Facts:
 
 
 def endpoints_of(interface: Interface, network: Network, port: PortFact | None) -> Iterator[Endpoint]:
-    """Where an Interface is on its Network's L2 domains. One without a VM is its own workload."""
+    """Where an Interface is on its Network's L2 domains. One without a VM is its own workload. Link-local addresses
+    that its guest took are left out: those that a MAC makes are in no record, and a peer's are all or none."""
     workload = InterfaceKey(interface.meta.namespace, interface.spec.vm or interface.meta.name)
     trunk = network.spec.l2.trunk is not None
-    native = frozenset(address.ip for address in interface.status.addresses)
+    given = {address.ip for address in interface.status.addresses}
+    native = frozenset(given | {each.address for each in interface.status.learned if not each.address.is_link_local})
     tagged: dict[L2Domain, set[IpAddress]] = defaultdict(set)
     home = network.l2_domain or L2Domain(f"{network.mac_domain}:trunk")
     for allowed in interface.spec.allowed:

@@ -14,6 +14,7 @@ from homeport_api.interface import (
     InterfaceKey,
     InterfaceSpec,
     InterfaceStatus,
+    LearnedAddress,
     Phase,
     Role,
 )
@@ -165,6 +166,7 @@ statuses = st.builds(
     pod=texts,
     ephemeral=st.booleans(),
     orphaned=st.none() | times,
+    learned=st.lists(st.builds(LearnedAddress, hosts4 | hosts6, times), max_size=2).map(tuple),
 )
 interfaces = st.builds(Interface, namespaced_metas, interface_specs(), statuses)
 interface_keys = st.builds(InterfaceKey, names, names)

@@ -1,13 +1,15 @@
-"""Any interleaving of attach, end, release and restart, from several agents with stale views, over one store.
+"""Any interleaving of attach, learn, end, release and restart, from several agents with stale views, over one store.
 
-After every step: no two Interfaces have one address or MAC, every VM's Interface has what it had, nothing leaks (fsck
-finds nothing), and `Exhausted` was said only when the pool was full.
+After every step: no two Interfaces have one address, given or learned, or MAC, every VM's Interface has what it had,
+nothing leaks (fsck finds nothing), and `Exhausted` was said only when the pool was full.
 """
+
+from ipaddress import ip_address
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeport_api.addresses import IpAddress, MacAddress
+from homeport_api.addresses import IpAddress, L2Domain, MacAddress
 from homeport_api.errors import AddressOwned, Exhausted, Held, HomeportError, InUse, Invalid, NotFound
 from homeport_api.interface import InterfaceKey
 from homeport_ipam.allocator import Allocator
@@ -17,12 +19,14 @@ from tests.ipam.worlds import World, call, ips, network, nic, written
 VMS = 9
 AGENTS = 3
 CAPACITY = 6
+TAKEN = tuple(ip_address(f"fe80::{at}") for at in (1, 2, 3))
 
 _agent = st.integers(0, AGENTS - 1)
 _vm = st.integers(0, VMS - 1)
 _container = st.integers(0, 2)
 _step = st.one_of(
     st.tuples(st.sampled_from(["attach", "pod", "end", "end pod", "take over"]), _agent, _vm, _container),
+    st.tuples(st.sampled_from(["learn", "learn again", "disown"]), _agent, _vm, _container),
     st.tuples(st.sampled_from(["release", "delete", "orphan", "reserve", "reclaim"]), _agent, _vm, _container),
     st.tuples(st.sampled_from(["sync", "restart"]), _agent, st.just(0), st.integers(0, 1)),
 )
@@ -50,6 +54,15 @@ class Story:
                     allocator.attach(call(nic(f"vm{vm}"), container=f"c{vm}-{container}", node=node, take_over=True))
                 case "pod":
                     allocator.attach(pod)
+                case "learn" | "learn again":
+                    if (holding := self.world.attachment(lasting)) is not None:
+                        address = TAKEN[vm % 2 if verb == "learn" else container]
+                        networks = self.world.objects.networks.list()
+                        answer = allocator.learn(holding.nics[0], address, networks, ())
+                        owner = self.world.owners().get(address)
+                        assert (answer.refusal is None) == (owner == holding.nics[0].interface)
+                case "disown":
+                    allocator.release_address(L2Domain("bond0:100"), TAKEN[container], "operator")
                 case "end":
                     allocator.end(lasting.key, "DEL")
                 case "end pod":
@@ -80,7 +93,7 @@ class Story:
                     self.agents[agent] = self.world.another(blind=bool(container))
                     self.views[agent] = self.world.views[-1]
         except Exhausted:
-            assert len(self.world.owners()) == CAPACITY
+            assert sum(address.version == 4 for address in self.world.owners()) == CAPACITY
         except (Held, InUse, NotFound, AddressOwned):
             pass
         except Invalid as refusal:
@@ -88,7 +101,7 @@ class Story:
 
     def check(self) -> None:
         interfaces = self.world.objects.interfaces.list()
-        listed = [address.ip for interface in interfaces for address in interface.status.addresses]
+        listed = [address for interface in interfaces for address in interface.status.owned]
         macs = [interface.status.mac for interface in interfaces if interface.status.mac]
         assert len(set(listed)) == len(listed)
         assert len(set(macs)) == len(macs)
