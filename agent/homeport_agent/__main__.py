@@ -38,7 +38,7 @@ def parse_options(arguments: list[str]) -> AgentOptions:
     for name in ("--cacert", "--cert", "--key"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--http-address")
-    for name in ("--rest", "--store-grace", "--heartbeat", "--restore-wait", "--queue-deadline"):
+    for name in ("--rest", "--store-grace", "--heartbeat", "--restore-wait", "--learned-idle", "--queue-deadline"):
         attribute = name[2:].replace("-", "_")
         parser.add_argument(name, type=_duration, default=getattr(defaults, attribute), metavar="DURATION")
     parser.add_argument("--max-requests", type=_count, default=defaults.max_requests)

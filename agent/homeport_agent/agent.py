@@ -28,6 +28,7 @@ from homeport_agent.healer import Healer
 from homeport_agent.health import HealthServer
 from homeport_agent.heartbeat import Heartbeat
 from homeport_agent.journal import Journal
+from homeport_agent.learner import Learner
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.machine import read_boot_id, read_machine_id
 from homeport_agent.options import AgentOptions
@@ -141,6 +142,15 @@ class Agent:
             self._view, lambda: self._follower.stale_since, self._switch.check, options.store_grace, time.monotonic
         )
         self._conflicts = Conflicts(self._switch.namespace, Objects(self._store))
+        self._learner = Learner(
+            self._switch,
+            self._view,
+            self._allocator,
+            self._policies.users_of,
+            self._store_up,
+            self._conflicts.ask_taken,
+            options.learned_idle,
+        )
         attacher = Attacher(
             self._allocator,
             self._view,
@@ -180,6 +190,7 @@ class Agent:
             self._policies.wait_ready(FIRST_STATE)
         self._events.start()
         self._drops.start()
+        self._learner.start()
         self._replayer.judge(store_up=registered)
         self._replayer.start()
         self._remains.end_of_before()
@@ -253,6 +264,7 @@ class Agent:
             self._events,
             self._healer,
             self._drops,
+            self._learner,
             self._policies,
             self._conflicts,
             self._replayer,

@@ -1,4 +1,5 @@
-"""Whether a newly given address is in use by somebody who is not ours: asked on the wire once the port is open.
+"""Whether a newly given address, or one that a guest took by itself, is in use by somebody who is not ours: asked on
+the wire once the port is open.
 
 No ADD waits for it, and a conflict never changes an address: it becomes a condition of the Interface with the foreign
 MAC, a log line and a metric. The next clean probe takes the condition away. Isolated Networks have no wire, and on an
@@ -34,20 +35,24 @@ CONFLICT = "Conflict"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One address of one port, and the tag it has on the wire."""
+    """One address of one port, and the tag it has on the wire. `taken`: one among others, by the guest itself."""
 
     port: Port
     address: IpAddress
     vlan: VlanId | None
+    taken: bool = False
 
 
-def probes_of(port: Port) -> tuple[Probe, ...]:
-    """What there is to ask about a port: pure. Nothing where there is no wire of ours."""
+def probes_of(port: Port, taken: IpAddress | None = None) -> tuple[Probe, ...]:
+    """What there is to ask about a port, or about one address that its guest took: pure. Nothing where there is no wire
+    of ours."""
     placement = port.placement
     if placement.place is not Place.SWITCH or placement.uplink is None:
         return ()
     tagged = placement.filtering and placement.uplink_untagged is None
     vlan = placement.port.untagged if tagged else None
+    if taken is not None:
+        return (Probe(port, taken, vlan, taken=True),)
     return tuple(Probe(port, address.ip, vlan) for address in port.nic.addresses)
 
 
@@ -78,6 +83,11 @@ class Conflicts(Worker):
             self._queue.put(probes)
             self.wake()
 
+    def ask_taken(self, port: Port, address: IpAddress) -> None:
+        if probes := probes_of(port, address):
+            self._queue.put(probes)
+            self.wake()
+
     def work(self) -> None:
         by_uplink: dict[str, list[Probe]] = {}
         while not self._queue.empty():
@@ -103,7 +113,10 @@ class Conflicts(Worker):
             wire.close()
         found = judge(probes, claims)
         for port in {probe.port.name: probe.port for probe in probes}.values():
-            self._tell(port, [(probe, claim) for probe, claim in found.items() if probe.port.name == port.name])
+            mine = [(probe, claim) for probe, claim in found.items() if probe.port.name == port.name]
+            # That nobody has one more address says nothing of the others.
+            if mine or any(probe.port.name == port.name and not probe.taken for probe in probes):
+                self._tell(port, mine)
 
     def _tell(self, port: Port, found: Sequence[tuple[Probe, Claim]]) -> None:
         """Into the Interface's conditions, if it is still this port's."""

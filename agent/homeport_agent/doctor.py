@@ -248,7 +248,8 @@ class Doctor:
 
     def _interface(self, interface: Interface) -> list[Step]:
         name = f"interface {interface.key}"
-        addresses = ", ".join(map(str, interface.status.addresses)) or "no address"
+        known = (*interface.status.addresses, *(f"{each.address} (learned)" for each in interface.status.learned))
+        addresses = ", ".join(map(str, known)) or "no address"
         holder = interface.active_holder
         if holder is None:
             remedy = "start the VM: its container or `homeport attach` makes the port"

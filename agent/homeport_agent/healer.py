@@ -190,7 +190,7 @@ class Healer(Worker):
             try:
                 with self._locks.hold(port.key, PATIENCE):
                     if self._lives(entry):
-                        self._switch.adopt(port, is_open=not self._lost(port.nic))
+                        self._switch.adopt(self._as_of_now(port, entry), is_open=not self._lost(port.nic))
             except HomeportError as error:
                 self._failed(f"adopt {name}", error)
 
@@ -298,6 +298,14 @@ class Healer(Worker):
         with self._view.reading() as reading:
             interface = reading.interface(nic.interface)
         return interface is not None and moved_on(interface, nic)
+
+    def _as_of_now(self, port: Port, entry: Entry) -> Port:
+        """With the rights that the Interface gives now: its guest may have taken an address since the run began."""
+        with self._view.reading() as reading:
+            network, interface = reading.network(port.nic.network), reading.interface(port.nic.interface)
+        if network is None:
+            return port
+        return replace(port, rights=rights_of(port.nic, network, interface, entry.attachment.nics))
 
     def _restore(self, step: Replug | Reopen, port: Port, why: str, entry: Entry) -> int:
         with self._locks.hold(port.key, PATIENCE):

@@ -52,3 +52,8 @@ drops_logged = Counter(
     "homeport_policy_drops_logged", "Denied packets that are in the log; the kernel limits how many it copies",
     ("direction",), registry=REGISTRY,
 )  # fmt: skip
+learned = Counter("homeport_learned_addresses", "Addresses that guests took by themselves", registry=REGISTRY)
+claims_refused = Counter(
+    "homeport_address_claims_refused", "Addresses that guests wanted to take and may not use, by reason",
+    ("reason",), registry=REGISTRY,
+)  # fmt: skip

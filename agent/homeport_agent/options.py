@@ -31,6 +31,7 @@ class AgentOptions:
     store_grace: float = 300.0
     heartbeat: float = 90.0
     restore_wait: float = 120.0
+    learned_idle: float = 300.0
     max_requests: int = 32
     queue_deadline: float = 60.0
     boot_id: str | None = None

@@ -28,7 +28,7 @@ from homeport_agent.tables import Table
 from homeport_agent.troubles import Troubles
 from homeport_agent.worker import Worker
 from homeport_api import wire
-from homeport_api.addresses import L2Domain
+from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import PortKind
 from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
@@ -261,6 +261,11 @@ class Policies(Worker):
         with self._lock:
             endpoints = self._facts.endpoints_of(interface)
         return endpoints[0].workload if endpoints else None
+
+    def users_of(self, domain: L2Domain, address: IpAddress) -> frozenset[InterfaceKey]:
+        """Whoever has an address in a domain or is allowed to use it."""
+        with self._lock:
+            return frozenset(each.key.interface for each in self._facts.owners(domain, address))
 
     @property
     def lock(self) -> threading.Lock:

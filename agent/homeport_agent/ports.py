@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from homeport_agent.placement import Placement
-from homeport_api.addresses import IpAddress, IpNetwork, L2Domain, MacAddress
+from homeport_api.addresses import IpAddress, IpNetwork, L2Domain, MacAddress, link_local_of
 from homeport_api.attachment import AttachmentKey, Nic, PortKind
 from homeport_api.interface import Interface
 from homeport_api.network import Network, Security
 from homeport_dataplane.guest import GuestConfig, GuestRoute
 from homeport_dataplane.marks import PortMark, port_name
+from homeport_ipam.learn import own_addresses
 
 TRUSTED_DHCP_SERVER, TRUSTED_ROUTER = "dhcpServer", "router"
 
@@ -19,8 +20,8 @@ DEFAULT: dict[int, IpNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the guest may send. `addresses` are its own; of a family in `unbound` it may send from any, since nobody
-    here knows which it has. `forbidden` is the gateway's link-local address, which no guest may use."""
+    """What the guest may send. `addresses` are its own; of a family in `unbound`, and link-local ones, it may take
+    others by itself. `forbidden` is the gateway's link-local address, which no guest may use."""
 
     anti_spoof: bool = True
     dhcp_server: bool = False
@@ -74,22 +75,25 @@ def port_of(
 
 
 def rights_of(nic: Nic, network: Network, interface: Interface | None, nics: Iterable[Nic] = ()) -> Rights:
-    """A family is bound where Homeport gives its addresses out, or this guest has some: it may use those, and those
-    that it is allowed besides. A guest with several NICs on one Network may use the addresses of each on all of them,
-    for Linux answers and sends by whichever comes first."""
+    """A family is bound where Homeport gives its addresses out, or this guest was given one: it may use those, and
+    those that it is allowed besides. What it took by itself is its own, and so is the link-local address of its MAC. A
+    guest with several NICs on one Network may use the addresses of each on all of them, for Linux answers and sends by
+    whichever comes first."""
     security = network.spec.security or Security()
     trusted = interface.spec.trusted if interface is not None else ()
     mine = [nic, *(each for each in nics if each.network == nic.network)]
     own = {address.ip for each in mine for address in each.addresses}
     bound = {address.version for address in own} | {pool.cidr.version for pool in network.spec.ipam.pools}
     allowed = interface.spec.allowed if interface is not None else ()
+    own |= own_addresses(interface) if interface is not None and interface.meta.uid == nic.uid else set()
+    own |= {link_local_of(nic.mac)} if nic.mac is not None else set()
     gateway = network.spec.gateway6
     return Rights(
         security.anti_spoof,
         not security.dhcp_guard or TRUSTED_DHCP_SERVER in trusted,
         not security.ra_guard or TRUSTED_ROUTER in trusted,
         frozenset(own | {each.address for each in allowed if each.vlan is None}),
-        frozenset({4, 6} - bound),
+        frozenset({4, 6} - bound) if network.l2_domain is not None else frozenset(),
         frozenset({gateway} if gateway is not None and gateway.is_link_local else ()),
     )
 

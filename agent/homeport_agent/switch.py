@@ -16,11 +16,12 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
 from homeport_agent.placement import Place, Placement, UplinkFacts, UplinkKind, collide, place, uplink_vlans
 from homeport_agent.ports import Port
-from homeport_api.addresses import L2Domain, MacAddress, MacDomain
+from homeport_api.addresses import IpAddress, L2Domain, MacAddress, MacDomain
 from homeport_api.attachment import PortKind
 from homeport_api.errors import BadEnvironment, Conflict, HomeportError, NotAllowed, Unavailable
 from homeport_api.network import Network
@@ -31,9 +32,9 @@ from homeport_dataplane.netns import Namespace, ensure_named, ensure_switch_sett
 from homeport_dataplane.port import Port as Plug
 from homeport_policy import guards
 from homeport_policy.chains import DELIVER
-from homeport_policy.listing import read_element
+from homeport_policy.listing import read_element, read_key
 from homeport_policy.render import fingerprints, render
-from homeport_policy.ruleset import Change, Element
+from homeport_policy.ruleset import Change, Element, Key
 from homeport_policy.update import is_of_program
 
 log = logging.getLogger(__name__)
@@ -423,6 +424,32 @@ class Switch:
         side = self._sides[port.placement.place]
         elements = self.guards_of(port)
         side.nft.apply(render(Change(side.table, elements)))
+
+    def let_use(self, name: str, address: IpAddress, instead_of: IpAddress | None = None) -> None:
+        """The guest of a port may use an address from now on, in place of another where that is said; at once, and
+        without a comparison of everything. A port that is gone has no use for it."""
+        with self._lock:
+            port = self._known.get(name)
+            if port is None:
+                return
+            addresses = (port.rights.addresses | {address}) - {instead_of}
+            changed = replace(port, rights=replace(port.rights, addresses=frozenset(addresses)))
+            self._known[name] = changed
+            if name in self._open:
+                self._open[name] = changed
+            side = self._sides[port.placement.place]
+            side.nft.apply(render(guards.difference(self.guards_of(changed), self.guards_of(port), side.table)))
+
+    def last_used(self, port: Port) -> Mapping[IpAddress, float]:
+        """How many seconds ago the guest of a port last used each of its addresses, as the kernel noted it."""
+        side = self._sides[port.placement.place]
+        found: dict[IpAddress, float] = {}
+        for name, key in ((guards.USED4, Key.IN_LINK_AND_SOURCE4), (guards.USED6, Key.IN_LINK_AND_SOURCE6)):
+            for text, age in side.nft.ages(name, side.table).items():
+                link, address = read_key(key.type, text)
+                if link == port.name and isinstance(address, IPv4Address | IPv6Address):
+                    found[address] = age
+        return found
 
     def elements(self, where: Place) -> set[Element]:
         """What the kernel has of ports and uplinks in the guards' sets and maps."""

@@ -47,6 +47,13 @@ SETTINGS = (
     Setting("rest", "DURATION", "10m", "How long a released address rests before it is given to another."),
     Setting("store-grace", "DURATION", "5m", "How long the store may be away before STATUS fails.", agent=True),
     Setting("heartbeat", "DURATION", "90s", "How long a node may be silent before it counts as gone.", agent=True),
+    Setting(
+        "learned-idle",
+        "DURATION",
+        "5m",
+        "How long a learned address must be unused to give way to another.",
+        agent=True,
+    ),
     Setting("restore-wait", "DURATION", "2m", "How long to wait for all nodes after a restore.", agent=True),
     Setting("max-requests", "N", "32", "Requests at work at once; the rest queue.", agent=True),
     Setting("queue-deadline", "DURATION", "60s", "How long a request may queue.", agent=True),

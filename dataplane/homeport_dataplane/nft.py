@@ -101,6 +101,18 @@ class Nft:
         listed = self._list(f"list set {FAMILY} {table} {name}")
         return frozenset(_key(element) for each in listed for element in each.get("set", {}).get("elem", ()))
 
+    def ages(self, name: str, table: str = TABLE) -> Mapping[str, float]:
+        """How many seconds ago the kernel last saw each key of a set that it fills by itself; empty when there is no
+        such set."""
+        found: dict[str, float] = {}
+        for each in self._list(f"list set {FAMILY} {table} {name}"):
+            kept = each.get("set", {}).get("timeout", 0)
+            for element in each.get("set", {}).get("elem", ()):
+                if isinstance(element, dict) and "expires" in element.get("elem", {}):
+                    left = element["elem"]["expires"]
+                    found[_key(element)] = max(0.0, float(element["elem"].get("timeout", kept)) - left)
+        return found
+
     def map_of(self, name: str, table: str = TABLE) -> Mapping[str, str | int]:
         """Where one of our maps leads, by key; empty when there is no such map."""
         listed = self._list(f"list map {FAMILY} {table} {name}")

@@ -8,13 +8,20 @@ loaded, and fails closed.
     trunks        its guest sends VLAN tags                 may send none
     lax           its Network has antiSpoof off             may send IPv4, IPv6, ARP and its own RARP only
     macs          with the MAC of its Interface             may send nothing, and no ARP in another's name
-    learning4, 6  its addresses of that family are          may send from those in `sources4` and `sources6`, and
-                  not known                                 answer for those in `targets6`
+    sources4, 6   with an address of its own                may not send from it
+    targets6      with an IPv6 address of its own           may not answer for it
+    learning4, 6  its guest takes its addresses of that     takes none by itself, but link-local ones
+                  family by itself
     dhcp_servers  its guest may answer DHCP                 may not
     routers       its guest may advertise routes            may not
 
 So the loss of an element never opens anything. On a bridge of the node, only frames from and to our ports are judged,
 and frames for the bridge itself pass: the node may speak to its guests there.
+
+Who takes an address by itself asks first whether anybody has it, which always passes, or just uses it, which is dropped
+like every use of what is not its own. The agent is told of both (`claim`), as often as `CLAIMS_A_SECOND` of a port, and
+if nobody has the address it is the guest's own from then on: first come, first bound. The kernel notes when each was
+last used (`used4`, `used6`), so that the one that may go is known when there are too many.
 
 What is dropped before forwarding is not learned: the source of a dropped frame never gets into the bridge's table.
 """
@@ -29,6 +36,7 @@ from homeport_api.addresses import AddressRange, IpAddress, MacAddress
 from homeport_policy import forward
 from homeport_policy.forward import DHCP_SERVERS, ROUTERS
 from homeport_policy.ruleset import (
+    ArpProbe,
     Chain,
     Change,
     Element,
@@ -36,9 +44,11 @@ from homeport_policy.ruleset import (
     Hook,
     Icmp6Type,
     InSet,
+    Jump,
     Key,
     Leads,
     LinkLocalDestination,
+    Log,
     Map,
     NdTargetLinkLocal,
     OuterTag,
@@ -48,8 +58,10 @@ from homeport_policy.ruleset import (
     Set,
     SetZone,
     Side,
+    Touch,
     Verdict,
     Within,
+    WithinRate,
     element,
 )
 
@@ -58,8 +70,17 @@ PORTS = forward.PORTS
 UPLINKS, SPEAKING, TRUNKS, LAX, MACS = "uplinks", "speaking", "trunks", "lax", "macs"
 SOURCES4, SOURCES6, TARGETS6 = "sources4", "sources6", "targets6"
 LEARNING4, LEARNING6 = "learning4", "learning6"
+USED4, USED6, CLAIMS, CLAIM = "used4", "used6", "claims", "claim"
 FORBIDDEN6, FORBIDDEN_TARGETS6 = "forbidden6", "forbidden_targets6"
 PORT_ZONES, VLAN_ZONES, GUEST_ZONES, BRIDGES = "port_zones", "vlan_zones", "guest_zones", "bridges"
+
+CLAIMS_A_SECOND, CLAIMS_AT_ONCE = 4, 32
+"""Claims of one port that the agent is told of. What is over that is lost: a guest uses what it has claimed again."""
+CLAIMS_OF_ALL = 1000
+"""Claims of all ports a second: more than a node's guests send when all of them start."""
+USED_FOR = "7d"
+"""How long the kernel remembers that an address was used."""
+_CLAIM_GROUP, _FIRST_GROUP, _GROUPS = 4101, 4200, 60000
 
 # Before -200, where bridge conntrack looks up, and before a frame's source is learned.
 _PREROUTING = -300
@@ -88,7 +109,8 @@ class Placement(Enum):
 @dataclass(frozen=True, slots=True)
 class GuardedPort:
     """A port as its guards see it. `trunk`: it may send one VLAN tag. `addresses` are those it may send from; of a
-    family in `learning` it may send from any. `forbidden` are link-local addresses of others, such as the gateway's.
+    family in `learning`, and link-local, it may take further ones. `forbidden` are link-local addresses of others, such
+    as the gateway's.
     `zone`: the connection tracking zone of what it sends without a tag; `vlan_zones`: with one. `among_others`: on a
     bridge of the node, where what comes for it is known by its MAC. `mark`: the number of the connections that it
     begins; 0: one made of its name."""
@@ -126,6 +148,9 @@ def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, trackin
         Set(FORBIDDEN6, Key.IN_LINK_AND_SOURCE6),
         Set(TARGETS6, Key.IN_LINK_AND_ND_TARGET),
         Set(FORBIDDEN_TARGETS6, Key.IN_LINK_AND_ND_TARGET),
+        Set(USED4, Key.IN_LINK_AND_SOURCE4, meter=True, kept=USED_FOR),
+        Set(USED6, Key.IN_LINK_AND_SOURCE6, meter=True, kept=USED_FOR),
+        Set(CLAIMS, Key.IN_LINK, meter=True),
         *forward.SETS,
     )
     mute_in, mute_out = _mute(placement, Key.IN_LINK), _mute(placement, Key.OUT_LINK)
@@ -147,8 +172,11 @@ def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, trackin
         zones, zone_maps = _zones(placement)
         sets += (*zone_maps, *forward.POLICY_SETS)
         policies, more = forward.policy_rules(), forward.policy_chains()
+    claim = Log(CLAIM, claims_group(placement, table), CLAIMS_OF_ALL, 2 * CLAIMS_OF_ALL)
+    within = WithinRate(Key.IN_LINK, CLAIMS, CLAIMS_A_SECOND, CLAIMS_AT_ONCE)
     chains = (
         *more,
+        Chain(CLAIM, None, 0, (Rule((within,), Verdict.CONTINUE, log=claim),)),
         Chain("prerouting", Hook.PREROUTING, _PREROUTING, (mute_in, *zones, *judged, *_guards())),
         Chain("input", Hook.INPUT, _FILTER, (to_bridge,)),
         Chain("forward", Hook.FORWARD, _FILTER, (mute_in, mute_out, *ours, *forward.guard_rules(), *policies)),
@@ -156,6 +184,14 @@ def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, trackin
     )
     counters = sorted({rule.counter for chain in chains for rule in chain.rules if rule.counter is not None})
     return Ruleset(table, tuple(counters), sets, chains)
+
+
+def claims_group(placement: Placement, table: str = TABLE) -> int:
+    """The log group of claims (nfnetlink_log). Each has one reader in a namespace: in the node's own there may be other
+    agents, each with a table of another name."""
+    if placement is Placement.SWITCH:
+        return _CLAIM_GROUP
+    return _FIRST_GROUP + int.from_bytes(hashlib.sha256(table.encode()).digest()[:4], "big") % _GROUPS
 
 
 def admit(port: GuardedPort, table: str = TABLE, *, tracking: bool = False) -> Change:
@@ -183,7 +219,10 @@ def remove(port: GuardedPort, table: str = TABLE, *, tracking: bool = False) -> 
     """Takes away everything that names the port, which is mute from then on."""
     links = (SPEAKING, PORTS, TRUNKS, LAX, LEARNING4, LEARNING6, DHCP_SERVERS, ROUTERS)
     known = guards_of(port, tracking=tracking)
-    others = tuple(each for each in known if each.set not in links)
+    others = [each for each in known if each.set not in links]
+    others += [
+        element(USED4 if each.version == 4 else USED6, port.name, each) for each in {*port.addresses, *UNSPECIFIED}
+    ]
     return Change(table, delete=(*(element(name, port.name) for name in links), *others))
 
 
@@ -314,11 +353,14 @@ def _guards() -> tuple[Rule, ...]:
     the frame is an inner one."""
     solicits = (_IPV6, Icmp6Type(frozenset({_SOLICITATION})), Within(Side.SOURCE, (_NOWHERE,)))
     advertises = (_IPV6, Icmp6Type(frozenset({_ADVERTISEMENT})))
-    foreign_target = (
-        _is_in(LEARNING6, False),
-        InSet(Key.IN_LINK_AND_ND_TARGET, TARGETS6, member=False),
-        NdTargetLinkLocal(member=False),
-    )
+    forbidden_target = InSet(Key.IN_LINK_AND_ND_TARGET, FORBIDDEN_TARGETS6)
+    foreign_target = InSet(Key.IN_LINK_AND_ND_TARGET, TARGETS6, member=False)
+    foreign_arp = (_ARP, InSet(Key.IN_LINK_AND_ARP4, SOURCES4, member=False))
+    foreign4 = (_IPV4, InSet(Key.IN_LINK_AND_SOURCE4, SOURCES4, member=False))
+    foreign6 = (_IPV6, InSet(Key.IN_LINK_AND_SOURCE6, SOURCES6, member=False))
+    takes4, takes6, takes_no6 = _is_in(LEARNING4), _is_in(LEARNING6), _is_in(LEARNING6, False)
+    link_local = Within(Side.SOURCE, (_LINK_LOCAL,))
+    claim = Jump(CLAIM)
     return (
         Rule((LinkLocalDestination(),), Verdict.DROP, "link_local"),
         Rule((Protocol(_TAGS),), Verdict.DROP, "tagged"),
@@ -331,29 +373,26 @@ def _guards() -> tuple[Rule, ...]:
         Rule((_ARP, InSet(Key.IN_LINK_AND_ARP_MAC, MACS, member=False)), Verdict.DROP, "foreign_arp"),
         # A trunk's addresses are those of its native VLAN; in the others only its MAC is known.
         Rule((OuterTag(_TAGS),), Verdict.ACCEPT),
-        Rule(
-            (_ARP, _is_in(LEARNING4, False), InSet(Key.IN_LINK_AND_ARP4, SOURCES4, member=False)),
-            Verdict.DROP,
-            "foreign_arp",
-        ),
-        Rule(
-            (_IPV4, _is_in(LEARNING4, False), InSet(Key.IN_LINK_AND_SOURCE4, SOURCES4, member=False)),
-            Verdict.DROP,
-            "foreign_ipv4",
-        ),
+        Rule((_ARP, takes4, ArpProbe()), claim),
+        Rule((*foreign_arp, takes4), claim),
+        Rule(foreign_arp, Verdict.DROP, "foreign_arp"),
+        Rule((*foreign4, takes4), claim),
+        Rule(foreign4, Verdict.DROP, "foreign_ipv4"),
         Rule((_IPV6, InSet(Key.IN_LINK_AND_SOURCE6, FORBIDDEN6)), Verdict.DROP, "foreign_ipv6"),
         # Whoever answers for an address has it; and so has, to those who listen, whoever asks if anybody has it.
-        *(
-            Rule((*whoever, *what), Verdict.DROP, "foreign_nd")
-            for whoever in (solicits, advertises)
-            for what in ((InSet(Key.IN_LINK_AND_ND_TARGET, FORBIDDEN_TARGETS6),), foreign_target)
-        ),
-        Rule((_IPV6, Within(Side.SOURCE, (_LINK_LOCAL,))), Verdict.ACCEPT),
-        Rule(
-            (_IPV6, _is_in(LEARNING6, False), InSet(Key.IN_LINK_AND_SOURCE6, SOURCES6, member=False)),
-            Verdict.DROP,
-            "foreign_ipv6",
-        ),
+        Rule((*solicits, forbidden_target), Verdict.DROP, "foreign_nd"),
+        Rule((*solicits, foreign_target, takes6), claim),
+        Rule((*solicits, foreign_target, takes_no6, NdTargetLinkLocal()), claim),
+        Rule((*solicits, foreign_target, takes_no6, NdTargetLinkLocal(member=False)), Verdict.DROP, "foreign_nd"),
+        Rule((*advertises, forbidden_target), Verdict.DROP, "foreign_nd"),
+        Rule((*advertises, foreign_target), Verdict.DROP, "foreign_nd"),
+        Rule((*foreign6, takes6), claim),
+        Rule((*foreign6, takes_no6, link_local), claim),
+        Rule(foreign6, Verdict.DROP, "foreign_ipv6"),
+        Rule((_ARP, takes4), Touch(Key.IN_LINK_AND_ARP4, USED4)),
+        Rule((_IPV4, takes4), Touch(Key.IN_LINK_AND_SOURCE4, USED4)),
+        Rule((_IPV6, takes6), Touch(Key.IN_LINK_AND_SOURCE6, USED6)),
+        Rule((_IPV6, takes_no6, link_local), Touch(Key.IN_LINK_AND_SOURCE6, USED6)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from homeport_policy.ruleset import (
     Action,
+    ArpProbe,
     Carries,
     Chain,
     Change,
@@ -44,10 +45,12 @@ from homeport_policy.ruleset import (
     SetZone,
     State,
     ToPort,
+    Touch,
     UdpPorts,
     Unmarked,
     Verdict,
     Within,
+    WithinRate,
 )
 
 _FAMILY = "bridge"
@@ -56,7 +59,6 @@ _LINK = re.compile(r"[A-Za-z0-9_.=@+~-]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _NAMES = {EtherType.IPV4: "ip", EtherType.IPV6: "ip6", EtherType.ARP: "arp"}
 _LEADS: Mapping[type, Leads] = {Dispatch: Leads.CHAIN, SetZone: Leads.ZONE, SetMark: Leads.MARK}
-_METER = "size 65536; flags dynamic; timeout 1m; "
 
 
 class Unrenderable(ValueError):
@@ -85,7 +87,8 @@ def add_set(table: str, each: Set | Map) -> str:
         chains = each.leads is Leads.CHAIN
         what = f"{each.key.type if chains else f'typeof {each.key.expression}'} : {each.leads.value}"
         return f"add map {_table(table)} {each.name} {{ {what}; }}"
-    return f"add set {_table(table)} {each.name} {{ {each.key.type}; {_METER if each.meter else ''}}}"
+    meter = f"size 65536; flags dynamic; timeout {each.kept}; " if each.meter else ""
+    return f"add set {_table(table)} {each.name} {{ {each.key.type}; {meter}}}"
 
 
 def add_chain(table: str, chain: Chain, known: Mapping[str, Set | Map]) -> Iterator[str]:
@@ -183,7 +186,7 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
     where = f"chain {chain.name}"
     carried: EtherType | None = None
     for match in rule.matches:
-        if isinstance(match, InSet | OverRate):
+        if isinstance(match, InSet | OverRate | WithinRate):
             known = sets.get(match.set)
             if not isinstance(known, Set) or known.key.type != match.key.type:
                 raise Unrenderable(f"{where}: no set {match.set} of type {match.key.type}")
@@ -205,6 +208,14 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
             raise Unrenderable(f"{where}: no map {rule.action.map} of type {rule.action.key.type}")
         if known.leads is not _LEADS[type(rule.action)]:
             raise Unrenderable(f"{where}: map {rule.action.map} leads elsewhere")
+    if isinstance(rule.action, Touch):
+        known = sets.get(rule.action.set)
+        if not isinstance(known, Set) or not known.meter or known.key.type != rule.action.key.type:
+            raise Unrenderable(
+                f"{where}: no set {rule.action.set} of type {rule.action.key.type} that the kernel fills"
+            )
+        if rule.action.key.carried not in (None, carried):
+            raise Unrenderable(f"{where}: {rule.action.key.expression} needs what it reads to be matched before it")
     if rule.log is not None and rule.action is not Verdict.CONTINUE:
         raise Unrenderable(f"{where}: a frame over the log's rate would not get to the verdict")
 
@@ -212,8 +223,10 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
 def _needs(match: Match) -> EtherType | None:
     """The ether type that a frame must have been found to carry before this can be read from it."""
     match match:
-        case InSet() | OverRate():
+        case InSet() | OverRate() | WithinRate():
             return match.key.carried
+        case ArpProbe():
+            return EtherType.ARP
         case Within():
             return EtherType.IPV4 if match.ranges and match.ranges[0].first.version == 4 else EtherType.IPV6
         case Icmp6Type() | NdTargetLinkLocal():
@@ -252,6 +265,8 @@ def _action(action: Action) -> Iterator[str]:
             yield f"ct zone set {key.expression} map @{name}"
         case SetMark(key, name):
             yield f"ct mark set {key.expression} map @{name}"
+        case Touch(key, name):
+            yield f"update @{name} {{ {key.expression} }}"
         case _ as never:
             assert_never(never)
 
@@ -283,6 +298,8 @@ def _match(match: Match) -> str:
             return f"icmpv6 type {_one_or_set(sorted(match.types))}"
         case NdTargetLinkLocal():
             return f"@th,64,10 {'==' if match.member else '!='} 0x3fa"
+        case ArpProbe():
+            return "arp saddr ip 0.0.0.0"
         case State():
             return f"ct state {','.join(sorted(match.states))}"
         case Reply():
@@ -295,8 +312,9 @@ def _match(match: Match) -> str:
             return f"ct zone {match.zone}"
         case NoSyn():
             return "tcp flags & (fin | syn | rst | ack) != syn"
-        case OverRate():
-            rate = f"limit rate over {match.rate}/second burst {match.burst} packets"
+        case OverRate() | WithinRate():
+            over = "over " if isinstance(match, OverRate) else ""
+            rate = f"limit rate {over}{match.rate}/second burst {match.burst} packets"
             return f"update @{match.set} {{ {match.key.expression} {rate} }}"
         case _ as never:
             assert_never(never)

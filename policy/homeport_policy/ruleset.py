@@ -72,7 +72,15 @@ class SetMark:
     map: str
 
 
-Action = Verdict | Jump | Goto | Dispatch | SetZone | SetMark
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Notes in a set that the kernel fills that the frame's key was seen just now, and the next rule is asked."""
+
+    key: "Key"
+    set: str
+
+
+Action = Verdict | Jump | Goto | Dispatch | SetZone | SetMark | Touch
 
 
 class EtherType(IntEnum):
@@ -248,6 +256,11 @@ class NdTargetLinkLocal:
 
 
 @dataclass(frozen=True, slots=True)
+class ArpProbe:
+    """ARP whose sender has no address yet: it asks whether anybody has the target (RFC 5227 §1.1)."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """How connection tracking sees the packet."""
 
@@ -295,6 +308,16 @@ class OverRate:
     burst: int
 
 
+@dataclass(frozen=True, slots=True)
+class WithinRate:
+    """Not more frames of this key than `rate` a second, with bursts of `burst`, have come; else as `OverRate`."""
+
+    key: Key
+    set: str
+    rate: int
+    burst: int
+
+
 Match = (
     InSet
     | Protocol
@@ -306,6 +329,7 @@ Match = (
     | UdpPorts
     | Icmp6Type
     | NdTargetLinkLocal
+    | ArpProbe
     | State
     | Reply
     | First
@@ -313,6 +337,7 @@ Match = (
     | InZone
     | NoSyn
     | OverRate
+    | WithinRate
 )
 
 
@@ -349,11 +374,13 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A set whose elements come and go by `Change`. `meter`: the kernel fills it from `OverRate`."""
+    """A set whose elements come and go by `Change`. `meter`: the kernel fills it, from `OverRate`, `WithinRate` or
+    `Touch`, and forgets a key that it has not seen for `kept`, a time as nft(8) writes it."""
 
     name: str
     key: Key
     meter: bool = False
+    kept: str = "1m"
 
 
 class Leads(Enum):

@@ -14,6 +14,7 @@ from homeport_policy.forward import ISOLATED
 from homeport_policy.program import EGRESS, INGRESS, Program
 from homeport_policy.ruleset import (
     L4,
+    ArpProbe,
     Carries,
     Chain,
     CtState,
@@ -44,10 +45,12 @@ from homeport_policy.ruleset import (
     Side,
     State,
     ToPort,
+    Touch,
     UdpPorts,
     Unmarked,
     Verdict,
     Within,
+    WithinRate,
 )
 
 
@@ -92,14 +95,16 @@ class Loaded:
 
 @dataclass(slots=True)
 class Judged:
-    """The verdict of one base chain, the counters that counted and the chains that were walked on the way, and the zone
-    and the connection's mark if they were given."""
+    """The verdict of one base chain, the counters that counted and the chains that were walked on the way, the zone and
+    the connection's mark if they were given, the prefixes under which it was logged, and the keys that were noted."""
 
     verdict: Verdict = Verdict.ACCEPT
     counted: list[str] = field(default_factory=list)
     chains: list[str] = field(default_factory=list)
     zone: int | None = None
     mark: int | None = None
+    logged: list[str] = field(default_factory=list)
+    touched: list[tuple[str, tuple[Part, ...]]] = field(default_factory=list)
 
 
 class _End(Exception):
@@ -122,6 +127,8 @@ def _walk(loaded: Loaded, name: str, frame: Frame, judged: Judged) -> None:
             continue
         if rule.counter is not None:
             judged.counted.append(rule.counter)
+        if rule.log is not None:
+            judged.logged.append(rule.log.prefix)
         match rule.action:
             case Verdict.CONTINUE:
                 pass
@@ -139,6 +146,9 @@ def _walk(loaded: Loaded, name: str, frame: Frame, judged: Judged) -> None:
             case SetMark(key, map_name):
                 mark = _look_up(loaded, key, map_name, frame)
                 judged.mark = judged.mark if mark is None else int(mark)
+            case Touch(key, name_of_set):
+                parts = _read(key, frame)
+                judged.touched += [] if parts is None else [(name_of_set, parts)]
             case SetZone(key, map_name):
                 zone = _look_up(loaded, key, map_name, frame)
                 if zone is not None and judged.zone is None:
@@ -185,6 +195,8 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return frame.protocol == L4.ICMP6 and frame.icmp6_type in types
         case NdTargetLinkLocal(member):
             return frame.nd_target is not None and frame.nd_target.is_link_local == member
+        case ArpProbe():
+            return frame.arp_ip is not None and int(frame.arp_ip) == 0
         case State(states):
             return frame.state in states
         case Reply(against):
@@ -199,6 +211,8 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return frame.protocol == L4.TCP and not frame.opens
         case OverRate():
             return False  # one packet alone is over no rate
+        case WithinRate():
+            return True
         case _ as never:
             assert_never(never)
 

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
+from typing import Any
 
 from homeport_agent.conflicts import judge, probes_of, with_conflict
 from homeport_agent.placement import Place, Placement
@@ -100,3 +101,28 @@ def test_a_foreign_host_with_the_address_is_named_on_the_interface(topology: Wor
     print(f"conflict told after {time.monotonic() - began:.1f} s")
     assert "192.0.2.5 is in use by" in conditions("bad")[0]["message"]
     assert conditions("good") == []
+
+
+def test_so_is_one_whose_address_the_guest_took(topology: WorldBuilder) -> None:
+    world = topology("a")
+    (node,) = world.nodes
+    world.outside("squatter", "192.0.2.5/29")
+    node.agent.start()
+    node.agent.wait_ready()
+    node.homeport("apply", "-f", "-", stdin=OFFICE.replace("ipam", "gateway4: 192.0.2.1\n  #"))
+    guest = node.guest("bad")
+    node.homeport("attach", "bad", "--network", "office", "--netns", f"/run/netns/{guest.name}")
+    guest.ip("address add 192.0.2.5/29 dev eth0", "address add 192.0.2.4/29 dev eth0")
+
+    def status() -> dict[str, Any]:
+        for source in ("192.0.2.4", "192.0.2.5"):
+            guest.run("ping", "-c", "1", "-W", "0.1", "-I", source, "192.0.2.1", check=False)
+        shown: dict[str, Any] = json.loads(node.homeport("get", "interface", "bad-eth0", "-o", "json").stdout)["status"]
+        return shown
+
+    began = time.monotonic()
+    while not (found := [each for each in status().get("conditions", []) if each["type"] == "Conflict"]):
+        assert time.monotonic() < began + 30
+    assert "192.0.2.5 is in use by" in found[0]["message"]
+    assert "192.0.2.4" not in found[0]["message"]
+    assert {each["address"] for each in status()["learnedAddresses"]} == {"192.0.2.4", "192.0.2.5"}, "and stays bound"

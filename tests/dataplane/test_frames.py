@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport_dataplane.frames import IPV4, IPV6, Seen, read_packet
+from homeport_dataplane.frames import ARP, IPV4, IPV6, Seen, claimed_address, read_packet
 from tests.dataplane.packets import ICMP, ICMPV6, SCTP, TCP, UDP, begin, ip
 
 _4, _6 = ("192.0.2.7", "192.0.2.1"), ("2001:db8::7", "2001:db8::1")
@@ -16,6 +16,20 @@ _4, _6 = ("192.0.2.7", "192.0.2.1"), ("2001:db8::7", "2001:db8::1")
 def seen(protocol: int, *ports: int, of: tuple[str, str] = _6, icmp_type: int | None = None) -> Seen:
     source, target = ports or (None, None)
     return Seen(ip_address(of[0]), ip_address(of[1]), protocol, source, target, icmp_type)
+
+
+def arp(sender: str, asked: str, *, head: str = "0001080006040001") -> bytes:
+    mac = bytes.fromhex("02005e100001")
+    return bytes.fromhex(head) + mac + ip_address(sender).packed + bytes(6) + ip_address(asked).packed
+
+
+def discovery(kind: int, source: str, about: str, hops: int = 255) -> bytes:
+    packet = ip(source, "ff02::1", ICMPV6, struct.pack("!BBHI", kind, 0, 0, 0) + ip_address(about).packed)
+    return packet[:7] + bytes((hops,)) + packet[8:]
+
+
+def with_hops(packet: bytes, at: int, hops: int) -> bytes:
+    return packet[:at] + bytes((hops,)) + packet[at + 1 :]
 
 
 def extended(*headers: tuple[int, bytes], upper: int, body: bytes) -> bytes:
@@ -99,3 +113,37 @@ def test_any_bytes_are_a_packet_or_none(ethertype: int, payload: bytes) -> None:
 def test_any_bytes_behind_an_ipv6_header(kind: int, rest: bytes) -> None:
     found = read_packet(IPV6, struct.pack("!IHBB", 6 << 28, len(rest), kind, 1) + bytes(32) + rest)
     assert found is None or found.source == ip_address("::")
+
+
+CLAIMED = [
+    pytest.param(ARP, arp("0.0.0.0", "192.0.2.7"), "192.0.2.7", id="ARP probe"),
+    pytest.param(ARP, arp("192.0.2.7", "192.0.2.1"), "192.0.2.7", id="ARP question"),
+    pytest.param(ARP, arp("192.0.2.7", "192.0.2.7"), "192.0.2.7", id="ARP announcement"),
+    pytest.param(ARP, arp("0.0.0.0", "0.0.0.0"), None, id="ARP of nothing"),
+    pytest.param(ARP, arp("192.0.2.7", "192.0.2.1", head="0006080006040001"), None, id="ARP of another medium"),
+    pytest.param(ARP, arp("192.0.2.7", "192.0.2.1")[:-1], None, id="ARP cut off"),
+    pytest.param(IPV6, discovery(135, "::", "2001:db8::7"), "2001:db8::7", id="DAD"),
+    pytest.param(IPV6, discovery(135, "2001:db8::7", "2001:db8::1"), "2001:db8::7", id="solicitation"),
+    pytest.param(IPV6, discovery(136, "::", "2001:db8::7"), None, id="advertisement from nobody"),
+    pytest.param(IPV6, discovery(135, "::", "2001:db8::7")[:-1], None, id="DAD cut off"),
+    pytest.param(IPV6, ip("::", "ff02::16", ICMPV6, b"\x8f" + bytes(7)), None, id="MLD from nobody"),
+    pytest.param(IPV4, ip(*_4, UDP, begin(UDP, 1, 2)), "192.0.2.7", id="IPv4"),
+    pytest.param(IPV6, ip(*_6, TCP, begin(TCP, 1, 2)), "2001:db8::7", id="IPv6"),
+    pytest.param(IPV4, ip("0.0.0.0", "255.255.255.255", UDP, begin(UDP, 68, 67)), None, id="DHCP"),
+    pytest.param(IPV4, with_hops(ip(*_4, UDP, begin(UDP, 1, 2)), 8, 63), None, id="forwarded"),
+    pytest.param(IPV6, with_hops(ip(*_6, TCP, begin(TCP, 1, 2)), 7, 127), None, id="forwarded over IPv6"),
+    pytest.param(IPV4, with_hops(ip(*_4, UDP, begin(UDP, 1, 2)), 8, 128), "192.0.2.7", id="as Windows sends"),
+    pytest.param(0x8100, b"\0\x07\x08\0" + ip(*_4, UDP, begin(UDP, 1, 2)), None, id="in a tag"),
+    pytest.param(0x8035, arp("0.0.0.0", "192.0.2.7"), None, id="RARP"),
+]
+
+
+@pytest.mark.parametrize(("ethertype", "packet", "address"), CLAIMED)
+def test_which_address_a_packet_claims(ethertype: int, packet: bytes, address: str | None) -> None:
+    assert claimed_address(ethertype, packet) == (None if address is None else ip_address(address))
+
+
+@given(st.sampled_from([ARP, IPV4, IPV6, 0x8100]), st.binary(max_size=130))
+def test_any_bytes_claim_something_or_nothing(ethertype: int, packet: bytes) -> None:
+    claimed = claimed_address(ethertype, packet)
+    assert claimed is None or int(claimed)

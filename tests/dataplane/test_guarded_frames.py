@@ -1,8 +1,12 @@
 """Real frames through a real bridge with the base table on it: each denial with its counter and a frame that passes."""
 
 import os
+import queue
+import struct
+import threading
 import time
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import pytest
 
@@ -10,8 +14,11 @@ from homeport_api.addresses import MacAddress, VlanId, VlanRange
 from homeport_dataplane import uplink
 from homeport_dataplane.bridge import ensure_bridge
 from homeport_dataplane.features import probe
+from homeport_dataplane.frames import claimed_address
 from homeport_dataplane.guest import GuestConfig, configure_guest
+from homeport_dataplane.links import find_index
 from homeport_dataplane.netns import ensure_switch_settings
+from homeport_dataplane.nflog import PacketLog
 from homeport_dataplane.nft import Nft
 from homeport_dataplane.veth import ensure_veth
 from homeport_dataplane.vlan import MUTED, PortVlans, ensure_vlans
@@ -22,9 +29,11 @@ from homeport_policy.listing import read_element
 from homeport_policy.render import fingerprints, render
 from homeport_policy.ruleset import Ruleset
 from tests.dataplane.conftest import BRIDGE, Box, BoxMaker, guest_in, port_of
+from tests.dataplane.packets import ICMPV6, UDP, begin, ethernet, ip
 
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _OTHER = "02:00:5e:10:00:99"
+_GUEST = "02:00:5e:10:00:01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,24 @@ def frame(*types: int, source: str, to: str = _BROADCAST, tags: tuple[int, ...] 
     return head + os.urandom(50)
 
 
+def packet(source: str, *, mac: str = "", to: str = _BROADCAST) -> bytes:
+    """A datagram from an address, whose last 50 bytes are unlike those of any other frame."""
+    target = "198.51.100.9" if ":" not in source else "2001:db8:9::9"
+    return ethernet(to, mac or _GUEST, ip(source, target, UDP, begin(UDP, 1, 2) + os.urandom(50)))
+
+
+def arp(sender: str, asked: str, *, mac: str = "") -> bytes:
+    own = bytes.fromhex((mac or _GUEST).replace(":", ""))
+    body = bytes.fromhex("0001080006040001") + own + ip_address(sender).packed + bytes(6) + ip_address(asked).packed
+    return b"\xff" * 6 + own + b"\x08\x06" + body + os.urandom(50)
+
+
+def discovery(kind: int, source: str, about: str, *, mac: str = "") -> bytes:
+    """A neighbour solicitation (135) or advertisement (136)."""
+    message = struct.pack("!BBHI", kind, 0, 0, 0) + ip_address(about).packed + os.urandom(50)
+    return ethernet("33:33:00:00:00:01", mac or _GUEST, ip(source, "ff02::1", ICMPV6, message))
+
+
 def build(box: BoxMaker, *, vlan_aware: bool = False) -> World:
     switch, node = box("switch"), box("node")
     ensure_switch_settings(switch.ns)
@@ -88,10 +115,12 @@ def build(box: BoxMaker, *, vlan_aware: bool = False) -> World:
 
 
 def attach(world: World, box: BoxMaker, number: int, *, trunk: bool = False, anti_spoof: bool = True) -> Guest:
+    """A guest that took an address of each family, and takes more."""
     guest = box(f"guest{number}")
     end = guest_in(guest, number)
     port = port_of(f"uid{number}")
-    guarded = GuardedPort(port.name, end.mac, trunk, anti_spoof)
+    own = {ip_address(text) for text in (f"192.0.2.{number}", f"2001:db8::{number}", f"fe80::{number}")}
+    guarded = GuardedPort(port.name, end.mac, trunk, anti_spoof, frozenset(own))
     world.nft.apply(render(guards.admit(guarded)))
     ensure_veth(world.switch.ns, port, end)
     guest.ns.ensure_sysctl("ipv6/conf/all/disable_ipv6", "1")
@@ -115,10 +144,23 @@ def expect(world: World, sender: Guest, data: bytes, receiver: Box, link: str, r
         assert after[reason] > before.get(reason, 0)
 
 
-_GUEST = "02:00:5e:10:00:01"
 FRAMES = [
-    pytest.param(frame(0x0800, source=_GUEST), None, id="IPv4"),
-    pytest.param(frame(0x86DD, source=_GUEST), None, id="IPv6"),
+    pytest.param(packet("192.0.2.1"), None, id="IPv4"),
+    pytest.param(packet("2001:db8::1"), None, id="IPv6"),
+    pytest.param(packet("fe80::1"), None, id="link-local"),
+    pytest.param(packet("192.0.2.99"), "foreign_ipv4", id="IPv4 that it has not taken"),
+    pytest.param(packet("2001:db8::99"), "foreign_ipv6", id="IPv6 that it has not taken"),
+    pytest.param(packet("fe80::99"), "foreign_ipv6", id="link-local that it has not taken"),
+    pytest.param(arp("192.0.2.1", "192.0.2.2"), None, id="ARP"),
+    pytest.param(arp("192.0.2.99", "192.0.2.2"), "foreign_arp", id="ARP of an address that it has not taken"),
+    pytest.param(arp("0.0.0.0", "192.0.2.99"), None, id="ARP probe"),
+    pytest.param(discovery(135, "::", "2001:db8::99"), None, id="DAD"),
+    pytest.param(discovery(135, "::", "fe80::99"), None, id="DAD of a link-local"),
+    pytest.param(discovery(135, "2001:db8::1", "2001:db8::2"), None, id="NS"),
+    pytest.param(discovery(135, "2001:db8::99", "2001:db8::2"), "foreign_ipv6", id="NS from what it has not taken"),
+    pytest.param(discovery(136, "2001:db8::1", "2001:db8::1"), None, id="NA"),
+    pytest.param(discovery(136, "2001:db8::1", "2001:db8::99"), "foreign_nd", id="NA of what it has not taken"),
+    pytest.param(discovery(136, "fe80::1", "fe80::99"), "foreign_nd", id="NA of a link-local that it has not taken"),
     pytest.param(frame(0x0806, source=_GUEST), "foreign_arp", id="ARP of another MAC"),
     pytest.param(frame(0x8035, source=_GUEST), None, id="RARP of its own MAC"),
     pytest.param(frame(0x8035, source=_OTHER), "foreign_mac", id="RARP of another MAC"),
@@ -148,6 +190,51 @@ def test_what_a_guest_may_send_to_another_and_to_the_wire(world: World, box: Box
         assert reason is None or isinstance(reason, str)
         expect(world, sender, data, receiver.box, "eth1", reason)
         expect(world, sender, data, world.node, "wire", reason)
+
+
+def test_claims_are_told_as_often_as_a_port_may_and_use_is_noted(world: World, box: BoxMaker) -> None:
+    """A guest that claims a hundred addresses at once is heard some times, and keeps nobody else from being heard."""
+    hostile, other = attach(world, box, 1), attach(world, box, 2)
+    for each in (hostile, other):
+        world.nft.apply(render(guards.open_port(each.port.name)))
+    heard: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    log = PacketLog(world.switch.ns, (guards.claims_group(Placement.SWITCH),))
+
+    def listen() -> None:
+        for each in log:
+            link = None if each.in_index is None else find_index(world.switch.ns, each.in_index)
+            heard.put((link.name if link else "", str(claimed_address(each.ethertype, each.payload))))
+
+    reader = threading.Thread(target=listen)
+    reader.start()
+    try:
+        for at in range(100):
+            send(hostile.box.shell, "eth1", arp("0.0.0.0", f"198.51.100.{at}"))
+        mac = other.port.mac
+        claims = {
+            "192.0.2.77": arp("0.0.0.0", "192.0.2.77", mac=mac),
+            "192.0.2.78": arp("192.0.2.78", "192.0.2.1", mac=mac),
+            "192.0.2.79": packet("192.0.2.79", mac=mac),
+            "2001:db8::77": discovery(135, "::", "2001:db8::77", mac=mac),
+            "2001:db8::78": discovery(135, "2001:db8::78", "2001:db8::1", mac=mac),
+            "2001:db8::79": packet("2001:db8::79", mac=mac),
+            "fe80::79": packet("fe80::79", mac=mac),
+        }
+        for data in (packet("192.0.2.2", mac=mac), packet("fe80::2", mac=mac), *claims.values()):
+            send(other.box.shell, "eth1", data)
+        found: list[tuple[str, str]] = []
+        while len([link for link, _ in found if link == other.port.name]) < len(claims):
+            found.append(heard.get(timeout=30))
+    finally:
+        log.close()
+        reader.join()
+    assert [address for link, address in found if link == other.port.name] == list(claims)
+    of_hostile = [address for link, address in found if link == hostile.port.name]
+    assert guards.CLAIMS_AT_ONCE <= len(of_hostile) < 2 * guards.CLAIMS_AT_ONCE, of_hostile
+    ages = {**world.nft.ages(guards.USED4), **world.nft.ages(guards.USED6)}
+    assert {f"{other.port.name} . 192.0.2.2", f"{other.port.name} . fe80::2"} <= ages.keys()
+    assert not any(address in key for key in ages for address in claims), "what is not its own is not used"
+    assert all(age < 60 for age in ages.values())
 
 
 def test_without_anti_spoof_other_ethertypes_pass_and_tags_do_not(world: World, box: BoxMaker) -> None:
@@ -246,7 +333,7 @@ def test_a_bridge_of_the_node_keeps_its_own_traffic(box: BoxMaker) -> None:
     world = World(node, node, nft)
     guest = box("guest")
     port, end = port_of("uid1", bridge="br0"), guest_in(guest)
-    guarded = GuardedPort(port.name, end.mac)
+    guarded = GuardedPort(port.name, end.mac, addresses=frozenset({ip_address("192.0.2.3")}))
     nft.apply(render(guards.admit(guarded)))
     ensure_veth(node.ns, port, end)
     ensure_vlans(node.ns, port.name, MUTED)

@@ -80,9 +80,10 @@ def timed(what: str) -> Iterator[None]:
 
 
 def ruleset(namespace: Namespace) -> str:
-    """All rules and elements, without counts. The elements of `new_flows` are the kernel's own, and come and go."""
+    """All rules and elements, without counts; but for sets that the kernel fills by itself, whose elements come and
+    go."""
     listed = namespace.run("nft", "--stateless", "list", "ruleset").stdout
-    return re.sub(r"\tset new_flows \{.*?\n\t\}\n", "", listed, flags=re.DOTALL)
+    return re.sub(r"\tset (new_flows|claims|used[46]) \{.*?\n\t\}\n", "", listed, flags=re.DOTALL)
 
 
 def frame(*types: int, source: str, to: str = BROADCAST, tags: tuple[int, ...] = ()) -> bytes:
@@ -240,10 +241,11 @@ class Lan:
         made = connect(StoreOptions(Path("/nonexistent"), self.etcd.endpoints))
         return self.world.stack.enter_context(contextlib.closing(made))
 
-    def apply(self, name: str, *, pool: str, uplink: str = "bond0", vlan: int | None = None) -> None:
+    def apply(self, name: str, *, pool: str | None, uplink: str = "bond0", vlan: int | None = None) -> None:
         """A Network as the command line would store it, which takes many seconds to start in here."""
         spec: dict[str, Any] = {"type": "L2", "nodeInterfaceMatcher": {"interfaceName": uplink}}
-        spec |= {"ipam": {"pools": [{"cidr": pool}]}} | ({"l2NetworkConfig": {"vlanID": vlan}} if vlan else {})
+        spec |= {"ipam": {"pools": [{"cidr": pool}]}} if pool else {}
+        spec |= {"l2NetworkConfig": {"vlanID": vlan}} if vlan else {}
         manifest = {"apiVersion": "homeport.dev/v1", "kind": "Network", "metadata": {"name": name}, "spec": spec}
         Objects(self.store).networks.save(NETWORK.parse(manifest)[0])
         for node in (self.a, self.b):

@@ -21,11 +21,16 @@ from homeport_policy.simulate import Frame, judge, load
 OWN4, OWN6, GATEWAY6 = ip_address("192.0.2.1"), ip_address("2001:db8::1"), ip_address("fe80::1")
 OTHER4, OTHER6, OTHER_MAC = ip_address("192.0.2.2"), ip_address("2001:db8::2"), "02:00:00:00:00:99"
 NO4, NO6, LINK_LOCAL = ip_address("0.0.0.0"), ip_address("::"), ip_address("fe80::5")
-ACCESS = GuardedPort("hp1", MacAddress("02:00:00:00:00:01"))
+TAKEN4, TAKEN6, OTHER_LOCAL = ip_address("192.0.2.77"), ip_address("2001:db8::77"), ip_address("fe80::6")
+ACCESS = GuardedPort("hp1", MacAddress("02:00:00:00:00:01"), addresses=frozenset({TAKEN4, TAKEN6, LINK_LOCAL}))
 TRUNK = GuardedPort("hp2", MacAddress("02:00:00:00:00:02"), trunk=True)
 LAX = GuardedPort("hp3", MacAddress("02:00:00:00:00:03"), anti_spoof=False)
 BOUND = replace(
-    ACCESS, name="hp4", addresses=frozenset({OWN4, OWN6}), learning=frozenset(), forbidden=frozenset({GATEWAY6})
+    ACCESS,
+    name="hp4",
+    addresses=frozenset({OWN4, OWN6, LINK_LOCAL}),
+    learning=frozenset(),
+    forbidden=frozenset({GATEWAY6}),
 )
 SERVER = replace(ACCESS, name="hp5", dhcp_server=True, router=True)
 PORTS = (ACCESS, TRUNK, LAX, BOUND, SERVER)
@@ -34,10 +39,10 @@ ALL = guards.desired([UPLINK], [(port, True) for port in PORTS])
 SETS = {each.name: each for placement in Placement for each in guards.base(placement, tracking=True).sets}
 
 
-def frame(carries: int = EtherType.IPV4, *, port: GuardedPort = ACCESS, **what: object) -> Frame:
+def frame(carries: int = EtherType.IPV4, *, port: GuardedPort = ACCESS, into: str = "", **what: object) -> Frame:
     """From the port, with its own MAC unless something else is said."""
     known: dict[str, object] = {"source_mac": port.mac, "target_mac": "ff:ff:ff:ff:ff:ff", "arp_mac": port.mac}
-    return Frame(port.name, UPLINK, carries, **(known | what))  # type: ignore[arg-type]
+    return Frame(into or port.name, UPLINK, carries, **(known | what))  # type: ignore[arg-type]
 
 
 def udp(source: int, version: int = 4, port: GuardedPort = ACCESS) -> Frame:
@@ -93,24 +98,37 @@ FRAMES = [
     pytest.param(frame(port=BOUND, source=OWN4), None, id="its own IPv4"),
     pytest.param(frame(port=BOUND, source=OTHER4), "foreign_ipv4", id="another IPv4"),
     pytest.param(frame(port=BOUND, source=NO4), None, id="no IPv4 yet"),
-    pytest.param(frame(source=OTHER4), None, id="any IPv4 where none is known"),
+    pytest.param(frame(source=TAKEN4), None, id="an IPv4 that it took"),
+    pytest.param(frame(source=OTHER4), "foreign_ipv4", id="an IPv4 that it has not taken yet"),
+    pytest.param(frame(EtherType.ARP, arp_ip=TAKEN4), None, id="ARP of an IPv4 that it took"),
+    pytest.param(frame(EtherType.ARP, arp_ip=OTHER4), "foreign_arp", id="ARP of an IPv4 that it has not taken yet"),
+    pytest.param(frame(EtherType.ARP, arp_ip=NO4), None, id="ARP probe where it takes any"),
+    pytest.param(frame(EtherType.IPV6, source=TAKEN6), None, id="an IPv6 that it took"),
+    pytest.param(frame(EtherType.IPV6, source=OTHER6), "foreign_ipv6", id="an IPv6 that it has not taken yet"),
+    pytest.param(frame(EtherType.IPV6, source=OTHER_LOCAL), "foreign_ipv6", id="a link-local not taken yet"),
     pytest.param(frame(EtherType.ARP, port=BOUND, arp_ip=OWN4), None, id="ARP of its own IPv4"),
     pytest.param(frame(EtherType.ARP, port=BOUND, arp_ip=OTHER4), "foreign_arp", id="ARP of another IPv4"),
     pytest.param(frame(EtherType.ARP, port=BOUND, arp_ip=NO4), None, id="ARP probe"),
     pytest.param(frame(EtherType.IPV6, port=BOUND, source=OWN6), None, id="its own IPv6"),
     pytest.param(frame(EtherType.IPV6, port=BOUND, source=OTHER6), "foreign_ipv6", id="another IPv6"),
     pytest.param(frame(EtherType.IPV6, port=BOUND, source=LINK_LOCAL), None, id="link-local"),
+    pytest.param(frame(EtherType.IPV6, port=BOUND, source=OTHER_LOCAL), "foreign_ipv6", id="another's link-local"),
     pytest.param(frame(EtherType.IPV6, port=BOUND, source=GATEWAY6), "foreign_ipv6", id="the gateway's link-local"),
     # Neighbour discovery
     pytest.param(icmp6(136, port=BOUND, source=OWN6, nd_target=OWN6), None, id="NA of its own"),
     pytest.param(icmp6(136, port=BOUND, source=OWN6, nd_target=OTHER6), "foreign_nd", id="NA of another"),
     pytest.param(icmp6(136, port=BOUND, source=OWN6, nd_target=GATEWAY6), "foreign_nd", id="NA of the gateway"),
-    pytest.param(icmp6(136, port=BOUND, source=LINK_LOCAL, nd_target=LINK_LOCAL), None, id="NA of a link-local"),
+    pytest.param(icmp6(136, port=BOUND, source=LINK_LOCAL, nd_target=LINK_LOCAL), None, id="NA of its link-local"),
     pytest.param(icmp6(135, port=BOUND, source=NO6, nd_target=OWN6), None, id="DAD of its own"),
     pytest.param(icmp6(135, port=BOUND, source=NO6, nd_target=OTHER6), "foreign_nd", id="DAD of another"),
     pytest.param(icmp6(135, port=BOUND, source=NO6, nd_target=GATEWAY6), "foreign_nd", id="DAD of the gateway"),
     pytest.param(icmp6(135, port=BOUND, source=OWN6, nd_target=GATEWAY6), None, id="NS for the gateway"),
-    pytest.param(icmp6(136, source=OTHER6, nd_target=OTHER6), None, id="NA where no address is known"),
+    pytest.param(icmp6(135, port=BOUND, source=NO6, nd_target=OTHER_LOCAL), None, id="DAD of a further link-local"),
+    pytest.param(icmp6(136, port=BOUND, source=OWN6, nd_target=OTHER_LOCAL), "foreign_nd", id="NA of a link-local"),
+    pytest.param(icmp6(136, source=TAKEN6, nd_target=TAKEN6), None, id="NA of one that it took"),
+    pytest.param(icmp6(136, source=TAKEN6, nd_target=OTHER6), "foreign_nd", id="NA of one that it has not taken"),
+    pytest.param(icmp6(135, source=NO6, nd_target=OTHER6), None, id="DAD where it takes any"),
+    pytest.param(icmp6(135, source=NO6, nd_target=OTHER_LOCAL), None, id="DAD of a link-local"),
     # Servers
     pytest.param(udp(67), "dhcp_guard", id="DHCP answer"),
     pytest.param(udp(67, port=SERVER), None, id="DHCP answer of a server"),
@@ -133,6 +151,75 @@ def test_what_a_guest_may_send(data: Frame, reason: str | None) -> None:
 @pytest.mark.parametrize(("data", "reason"), FRAMES)
 def test_an_uplink_brings_what_it_brings(data: Frame, reason: str | None) -> None:
     assert dropped(guards.base(), ALL, replace(data, into=UPLINK, out=data.into)) is None
+
+
+CLAIMS = [
+    pytest.param(frame(EtherType.ARP, arp_ip=NO4), True, id="ARP probe"),
+    pytest.param(frame(EtherType.ARP, arp_ip=OTHER4), True, id="ARP of a further IPv4"),
+    pytest.param(frame(EtherType.ARP, arp_ip=TAKEN4), False, id="ARP of its own"),
+    pytest.param(frame(source=OTHER4), True, id="a further IPv4"),
+    pytest.param(frame(source=TAKEN4), False, id="its own IPv4"),
+    pytest.param(frame(source=NO4), False, id="DHCP"),
+    pytest.param(icmp6(135, source=NO6, nd_target=OTHER6), True, id="DAD"),
+    pytest.param(icmp6(135, source=NO6, nd_target=TAKEN6), False, id="DAD of its own"),
+    pytest.param(icmp6(135, source=NO6, nd_target=OTHER_LOCAL), True, id="DAD of a link-local"),
+    pytest.param(icmp6(135, source=OTHER6, nd_target=OTHER4), True, id="NS from a further IPv6"),
+    pytest.param(icmp6(136, source=TAKEN6, nd_target=OTHER6), False, id="NA"),
+    pytest.param(frame(EtherType.IPV6, source=OTHER6), True, id="a further IPv6"),
+    pytest.param(frame(EtherType.IPV6, source=OTHER_LOCAL), True, id="a further link-local"),
+    pytest.param(icmp6(143, source=NO6), False, id="MLD before it has one"),
+    pytest.param(frame(EtherType.ARP, port=BOUND, arp_ip=NO4), False, id="ARP probe where addresses are given"),
+    pytest.param(frame(EtherType.ARP, port=BOUND, arp_ip=OTHER4), False, id="ARP where addresses are given"),
+    pytest.param(frame(port=BOUND, source=OTHER4), False, id="an IPv4 where addresses are given"),
+    pytest.param(icmp6(135, port=BOUND, source=NO6, nd_target=OTHER6), False, id="DAD where addresses are given"),
+    pytest.param(frame(EtherType.IPV6, port=BOUND, source=OTHER6), False, id="an IPv6 where addresses are given"),
+    pytest.param(icmp6(135, port=BOUND, source=NO6, nd_target=OTHER_LOCAL), True, id="DAD of a link-local there"),
+    pytest.param(icmp6(135, port=BOUND, source=NO6, nd_target=GATEWAY6), False, id="DAD of the gateway"),
+    pytest.param(frame(EtherType.IPV6, port=BOUND, source=OTHER_LOCAL), True, id="a further link-local there"),
+    pytest.param(frame(EtherType.IPV6, port=BOUND, source=GATEWAY6), False, id="the gateway's link-local"),
+    pytest.param(frame(port=LAX, source=OTHER4), False, id="without antiSpoof"),
+    pytest.param(frame(source=OTHER4, source_mac=OTHER_MAC), False, id="from another MAC"),
+    pytest.param(frame(EtherType.ARP, arp_ip=OTHER4, arp_mac=OTHER_MAC), False, id="ARP for another MAC"),
+    pytest.param(frame(port=TRUNK, tag=0x8100, source=OTHER4), False, id="in a trunk's VLAN"),
+    pytest.param(frame(port=TRUNK, source=OTHER4), True, id="in a trunk's native VLAN"),
+    pytest.param(frame(into=UPLINK, source=OTHER4), False, id="from the uplink"),
+]
+
+
+@pytest.mark.parametrize(("data", "heard"), CLAIMS)
+def test_which_frames_claim_an_address(data: Frame, heard: bool) -> None:
+    for table in tables():
+        loaded = load(table, NOTHING, [each for each in ALL if each.set in {one.name for one in table.sets}])
+        assert judge(loaded, "prerouting", data).logged == ([guards.CLAIM] if heard else [])
+
+
+@pytest.mark.parametrize(
+    ("data", "used"),
+    [
+        pytest.param(frame(source=TAKEN4), [("used4", ("hp1", TAKEN4))], id="IPv4"),
+        pytest.param(frame(EtherType.ARP, arp_ip=TAKEN4), [("used4", ("hp1", TAKEN4))], id="ARP"),
+        pytest.param(frame(EtherType.IPV6, source=TAKEN6), [("used6", ("hp1", TAKEN6))], id="IPv6"),
+        pytest.param(frame(EtherType.IPV6, source=LINK_LOCAL), [("used6", ("hp1", LINK_LOCAL))], id="link-local"),
+        pytest.param(
+            frame(EtherType.IPV6, port=BOUND, source=LINK_LOCAL), [("used6", ("hp4", LINK_LOCAL))], id="there"
+        ),
+        pytest.param(frame(EtherType.IPV6, port=BOUND, source=OWN6), [], id="given"),
+        pytest.param(frame(port=BOUND, source=OWN4), [], id="given IPv4"),
+        pytest.param(frame(source=OTHER4), [], id="not its own"),
+        pytest.param(frame(EtherType.IPV6, source=OTHER6), [], id="IPv6 not its own"),
+    ],
+)
+def test_the_use_of_what_was_taken_is_noted(data: Frame, used: list[tuple[str, tuple[str, object]]]) -> None:
+    for table in tables():
+        loaded = load(table, NOTHING, [each for each in ALL if each.set in {one.name for one in table.sets}])
+        assert judge(loaded, "prerouting", data).touched == used
+
+
+def test_claims_on_bridges_of_the_node_have_a_group_of_each_agents_own() -> None:
+    one, other = (guards.claims_group(Placement.NODE_BRIDGE, name) for name in ("homeport", "homeport_0badcafe"))
+    assert one != other
+    assert guards.claims_group(Placement.SWITCH) == guards.claims_group(Placement.SWITCH, "other")
+    assert all(0 < each < 1 << 16 for each in (one, other))
 
 
 def test_a_muted_port_is_silent_both_ways() -> None:

@@ -1,0 +1,240 @@
+"""Guests that take their addresses by themselves: bound to the first that comes, on real links."""
+
+import time
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+import pytest
+
+from homeport_agent.learner import SECONDS_A_BINDING, Budget, unused
+from homeport_api.addresses import IpAddress
+from homeport_api.interface import Holder, Interface, InterfaceSpec, InterfaceStatus, LearnedAddress
+from homeport_api.meta import ObjectMeta
+from homeport_ipam.learn import MOST
+from homeport_netns_fixtures.capture import send
+from homeport_netns_fixtures.netns import Namespace
+from homeport_netns_fixtures.plugin import WorldBuilder
+from homeport_netns_fixtures.topology import NodeSpec
+from homeport_store import keys
+from tests.dataplane.packets import UDP, begin, ethernet, ip
+
+from .conftest import Equip
+from .lab import Lab, flood, wait_until
+
+ONE, TWO, THREE = (ip_address(f"192.0.2.{at}") for at in (1, 2, 3))
+
+
+def took(lab: Lab, vm: str) -> set[str]:
+    interface = lab.interface(f"{vm}-eth0")
+    return {str(each.address) for each in interface.status.learned} if interface else set()
+
+
+def join(lab: Lab, vm: str, *addresses: str, network: str = "open") -> tuple[Namespace, str]:
+    """A guest that sets its addresses itself, IPv6 ones with duplicate address detection, and its MAC."""
+    guest = lab.guest(vm)
+    answer = lab.add(f"c-{vm}", guest, network=network, vm=vm)
+    assert answer.exit_code == 0, answer
+    if addresses:
+        guest.ip(*(f"address add {address} dev eth0" for address in addresses))
+    return guest, guest.mac("eth0")
+
+
+def drops(lab: Lab, reason: str) -> int:
+    listed = lab.node.switch.run("nft", "list", "counter", "bridge", "homeport", reason).stdout
+    return int(listed.split("packets ")[1].split()[0])
+
+
+def arp(mac: str, sender: str, asked: str) -> bytes:
+    head = bytes.fromhex("ffffffffffff" + mac.replace(":", "") + "0806" + "0001080006040001" + mac.replace(":", ""))
+    return head + ip_address(sender).packed + bytes(6) + ip_address(asked).packed + bytes(18)
+
+
+# Pure
+
+
+def interface(learned: Sequence[LearnedAddress], came: float) -> Interface:
+    status = InterfaceStatus(learned=tuple(learned), holders=(Holder("a", "b", "c", "eth0", since=came),))
+    return Interface(ObjectMeta("web-eth0", "shop"), InterfaceSpec("open"), status)
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        pytest.param({}, [ONE, TWO], id="never used since they were bound"),
+        pytest.param({ONE: 1000.0, TWO: 2000.0}, [TWO, ONE], id="the longest unused first"),
+        pytest.param({ONE: 10.0}, [TWO], id="used a moment ago"),
+        pytest.param({ONE: 299.0, TWO: 300.0}, [TWO], id="unused for just as long"),
+        pytest.param({THREE: 5000.0}, [ONE, TWO], id="of an address that it has not"),
+    ],
+)
+def test_what_may_give_way(ages: dict[IpAddress, float], expected: list[IpAddress]) -> None:
+    known = (LearnedAddress(ONE, 1000.0), LearnedAddress(TWO, 2000.0), LearnedAddress(THREE, 9900.0))
+    assert unused(interface(known, 0.0), ages, 300.0, 10_000.0) == expected
+    assert unused(interface(known, 9800.0), ages, 300.0, 10_000.0) == [], "what it used elsewhere is not known here"
+
+
+def test_a_budget_is_full_at_first_and_fills_again() -> None:
+    budget = Budget()
+    assert [budget.spend("a", 100.0) for _ in range(MOST + 1)] == [True] * MOST + [False]
+    assert budget.spend("b", 100.0), "of each its own"
+    assert not budget.spend("a", 100.0 + SECONDS_A_BINDING - 0.1)
+    assert budget.spend("a", 100.0 + SECONDS_A_BINDING)
+    assert not budget.spend("a", 100.0 + SECONDS_A_BINDING)
+    later = 100.0 + 100 * MOST * SECONDS_A_BINDING
+    assert [budget.spend("a", later) for _ in range(MOST + 1)] == [True] * MOST + [False]
+
+
+# On real links
+
+
+def test_a_static_address_is_learned_from_the_first_question(lab: Lab) -> None:
+    """Linux probes for no IPv4 address of its own: the first ARP question is lost and tells of it, the next passes."""
+    lab.apply("open", None)
+    web, _ = join(lab, "web", "192.0.2.1/24")
+    join(lab, "db", "192.0.2.2/24")
+    assert took(lab, "web") == took(lab, "db") == set()
+    web.wait_ping("192.0.2.2")
+    assert (took(lab, "web"), took(lab, "db")) == ({"192.0.2.1"}, {"192.0.2.2"})
+    assert drops(lab, "foreign_arp") >= 1
+    assert lab.metric("homeport_learned_addresses_total") == 2
+    lab.require_clean(ports=2)
+
+
+def test_an_ipv6_address_is_learned_when_it_is_asked_for(lab: Lab) -> None:
+    """By duplicate address detection; nothing is lost."""
+    lab.apply("open", None)
+    before = [drops(lab, reason) for reason in ("foreign_ipv6", "foreign_nd")]
+    web, _ = join(lab, "web", "2001:db8::1/64", "fe80::77/64")
+    db, _ = join(lab, "db", "2001:db8::2/64")
+    wait_until(lambda: took(lab, "web") == {"2001:db8::1", "fe80::77"}, "both are bound")
+    for guest in (web, db):
+        wait_until(lambda seen=guest: "tentative" not in seen.run("ip", "address").stdout, "nobody else has it")  # type: ignore[misc]
+    assert web.pings("2001:db8::2")
+    assert took(lab, "db") == {"2001:db8::2"}
+    assert [drops(lab, reason) for reason in ("foreign_ipv6", "foreign_nd")] == before
+    assert web.pings("fe80::77%eth0")
+    assert db.pings("fe80::77%eth0"), "a link-local of its choice"
+    lab.require_clean(ports=2)
+
+
+def test_who_comes_second_is_dropped_and_seen(lab: Lab) -> None:
+    lab.apply("open", None)
+    web, _ = join(lab, "web", "192.0.2.1/24")
+    db, _ = join(lab, "db", "192.0.2.2/24")
+    thief, mac = join(lab, "thief", "192.0.2.3/24")
+    for guest in (web, thief):
+        guest.wait_ping("192.0.2.2")
+    refused, dropped = "homeport_address_claims_refused_total", drops(lab, "foreign_arp")
+    assert db.run("ip", "neigh", "show", "192.0.2.1").stdout.split()[4] == web.mac("eth0")
+    for _ in range(3):
+        send(thief, "eth0", arp(mac, "192.0.2.1", "192.0.2.2"))
+    send(thief, "eth0", ethernet("ff:ff:ff:ff:ff:ff", mac, ip("192.0.2.1", "192.0.2.2", UDP, begin(UDP, 1, 2))))
+    wait_until(lambda: drops(lab, "foreign_arp") >= dropped + 3 and drops(lab, "foreign_ipv4") >= 1, "all are dropped")
+    wait_until(lambda: lab.metric(refused + '{reason="taken"}') >= 1, "it is counted")
+    assert "192.0.2.1 belongs to Interface default/web-eth0" in lab.node.agent.log()
+    assert took(lab, "thief") == {"192.0.2.3"}
+    assert db.run("ip", "neigh", "show", "192.0.2.1").stdout.split()[4] == web.mac("eth0"), "nobody was deceived"
+    assert thief.pings("192.0.2.2"), "by its own it is heard"
+
+
+def test_a_binding_survives_the_agent_and_moves_with_the_interface(lab: Lab) -> None:
+    lab.apply("open", None)
+    web, _ = join(lab, "web", "192.0.2.1/24")
+    join(lab, "db", "192.0.2.2/24")
+    web.wait_ping("192.0.2.2")
+    with flood(web, "192.0.2.2") as ping:
+        lab.restart()
+        wait_until(lambda: lab.metric("homeport_reconcile_seconds_count") > 0, "it has looked at everything")
+    assert ping.lost == 0
+    assert lab.metric("homeport_learned_addresses_total") == 0, "it is in the store"
+    lab.delete("c-web", network="open")
+    again = lab.guest("again")
+    assert lab.add("c-again", again, network="open", vm="web").exit_code == 0
+    before = drops(lab, "foreign_arp")
+    again.ip("address add 192.0.2.1/24 dev eth0")
+    assert again.pings("192.0.2.2", wait=5)
+    assert drops(lab, "foreign_arp") == before, "from the first question on"
+    lab.require_clean(ports=2)
+
+
+def test_it_is_free_when_the_interface_goes(lab: Lab) -> None:
+    lab.apply("open", None)
+    web, _ = join(lab, "web", "192.0.2.1/24")
+    db, _ = join(lab, "db", "192.0.2.2/24")
+    web.wait_ping("192.0.2.2")
+    lab.delete("c-web", network="open")
+    lab.delete_interface("web-eth0")
+    late, _ = join(lab, "late", "192.0.2.1/24")
+    late.wait_ping("192.0.2.2")
+    assert took(lab, "late") == {"192.0.2.1"}
+    assert db.pings("192.0.2.1")
+    lab.require_clean(ports=2)
+
+
+def test_link_local_addresses_are_learned_where_addresses_are_given(lab: Lab) -> None:
+    web, mac = join(lab, "web", "fe80::77/64", network="lab")
+    thief, _ = join(lab, "thief", network="lab")
+    wait_until(lambda: took(lab, "web") == {"fe80::77"}, "it is bound")
+    thief.wait_ping("fe80::77%eth0")
+    before = drops(lab, "foreign_arp")
+    send(web, "eth0", arp(mac, "10.77.0.99", "10.77.0.98"))
+    wait_until(lambda: drops(lab, "foreign_arp") > before, "IPv4 is given here")
+    assert took(lab, "web") == {"fe80::77"}
+    assert took(lab, "thief") == set(), "what its MAC makes needs no record"
+
+
+def test_without_anti_spoof_nothing_is_learned_or_dropped(lab: Lab) -> None:
+    lab.apply("open", None, security={"antiSpoof": False})
+    web, _ = join(lab, "web", "192.0.2.1/24")
+    join(lab, "db", "192.0.2.2/24")
+    web.wait_ping("192.0.2.2")
+    assert took(lab, "web") == took(lab, "db") == set()
+
+
+def test_a_flood_of_claims_harms_nobody_and_evicts_nothing_in_use(lab: Lab) -> None:
+    lab.apply("open", None)
+    hostile, mac = join(lab, "hostile", "192.0.2.1/24")
+    join(lab, "db", "192.0.2.2/24")
+    hostile.wait_ping("192.0.2.2")
+    before = lab.store.list(keys.PREFIX).revision
+    claims = [arp(mac, f"198.51.{at >> 8}.{at & 255}", "192.0.2.2") for at in range(1, 3000)]
+    began = time.monotonic()
+    for claim in claims:
+        send(hostile, "eth0", claim)
+    print(f"{len(claims)} claims in {time.monotonic() - began:.1f} s")
+    web, _ = join(lab, "web", "192.0.2.3/24")
+    took_long = wait_until(lambda: web.pings("192.0.2.2", wait=1), "another guest's first packets")
+    assert took_long < 10
+    wait_until(lambda: len(took(lab, "hostile")) == MOST, "as many as it may have")
+    assert "192.0.2.1" in took(lab, "hostile")
+    assert hostile.pings("192.0.2.2"), "what it used stays its own"
+    written = lab.store.list(keys.PREFIX).revision - before
+    assert written < 3 * MOST, f"{written} writes"
+    lab.require_clean(ports=3)
+
+
+def test_a_seventeenth_takes_the_place_of_the_longest_unused(topology: WorldBuilder, equip: Equip) -> None:
+    lab = equip(topology(NodeSpec("a", options=("--learned-idle", "2s"))).node("a"))
+    lab.start()
+    lab.apply("open", None)
+    web, mac = join(lab, "web", "192.0.2.1/24")
+    join(lab, "db", "192.0.2.2/24")
+    web.wait_ping("192.0.2.2")
+    others = [f"198.51.100.{at}" for at in range(1, MOST)]
+    for each in others:
+        before = took(lab, "web")
+        send(web, "eth0", arp(mac, "0.0.0.0", each))
+        wait_until(lambda known=before: took(lab, "web") > known, f"{each} is bound")  # type: ignore[misc]
+    time.sleep(2.5)  # what is not used now is idle
+    assert web.pings("192.0.2.2")
+    used = others[1:]
+    for each in used:
+        send(web, "eth0", arp(mac, each, "192.0.2.2"))
+
+    def claimed() -> bool:
+        send(web, "eth0", arp(mac, "0.0.0.0", "198.51.100.99"))
+        return "198.51.100.99" in took(lab, "web")
+
+    wait_until(claimed, "a seventeenth is bound")
+    assert took(lab, "web") == {"192.0.2.1", *used, "198.51.100.99"}
+    lab.require_clean(ports=2)
