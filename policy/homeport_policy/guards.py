@@ -41,6 +41,7 @@ from homeport_policy.ruleset import (
     Change,
     Element,
     EtherType,
+    Goto,
     Hook,
     Icmp6Type,
     InSet,
@@ -71,6 +72,7 @@ UPLINKS, SPEAKING, TRUNKS, LAX, MACS = "uplinks", "speaking", "trunks", "lax", "
 SOURCES4, SOURCES6, TARGETS6 = "sources4", "sources6", "targets6"
 LEARNING4, LEARNING6 = "learning4", "learning6"
 USED4, USED6, CLAIMS, CLAIM = "used4", "used6", "claims", "claim"
+FOREIGN_ARP, FOREIGN_IPV4, FOREIGN_IPV6, FOREIGN_ND = "foreign_arp", "foreign_ipv4", "foreign_ipv6", "foreign_nd"
 FORBIDDEN6, FORBIDDEN_TARGETS6 = "forbidden6", "forbidden_targets6"
 PORT_ZONES, VLAN_ZONES, GUEST_ZONES, BRIDGES = "port_zones", "vlan_zones", "guest_zones", "bridges"
 
@@ -91,6 +93,7 @@ _CARRIED = frozenset((EtherType.IPV4, EtherType.IPV6, EtherType.ARP, EtherType.R
 _IPV4, _IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
 _ARP, _RARP = Protocol(frozenset({EtherType.ARP})), Protocol(frozenset({EtherType.RARP}))
 _LINK_LOCAL = AddressRange(IPv6Address("fe80::"), IPv6Address("febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))
+_FROM_LINK_LOCAL = Within(Side.SOURCE, (_LINK_LOCAL,))
 _NOWHERE = AddressRange(IPv6Address(0), IPv6Address(0))
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 
@@ -172,11 +175,9 @@ def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, trackin
         zones, zone_maps = _zones(placement)
         sets += (*zone_maps, *forward.POLICY_SETS)
         policies, more = forward.policy_rules(), forward.policy_chains()
-    claim = Log(CLAIM, claims_group(placement, table), CLAIMS_OF_ALL, 2 * CLAIMS_OF_ALL)
-    within = WithinRate(Key.IN_LINK, CLAIMS, CLAIMS_A_SECOND, CLAIMS_AT_ONCE)
     chains = (
         *more,
-        Chain(CLAIM, None, 0, (Rule((within,), Verdict.CONTINUE, log=claim),)),
+        *_foreign(claims_group(placement, table)),
         Chain("prerouting", Hook.PREROUTING, _PREROUTING, (mute_in, *zones, *judged, *_guards())),
         Chain("input", Hook.INPUT, _FILTER, (to_bridge,)),
         Chain("forward", Hook.FORWARD, _FILTER, (mute_in, mute_out, *ours, *forward.guard_rules(), *policies)),
@@ -355,12 +356,6 @@ def _guards() -> tuple[Rule, ...]:
     advertises = (_IPV6, Icmp6Type(frozenset({_ADVERTISEMENT})))
     forbidden_target = InSet(Key.IN_LINK_AND_ND_TARGET, FORBIDDEN_TARGETS6)
     foreign_target = InSet(Key.IN_LINK_AND_ND_TARGET, TARGETS6, member=False)
-    foreign_arp = (_ARP, InSet(Key.IN_LINK_AND_ARP4, SOURCES4, member=False))
-    foreign4 = (_IPV4, InSet(Key.IN_LINK_AND_SOURCE4, SOURCES4, member=False))
-    foreign6 = (_IPV6, InSet(Key.IN_LINK_AND_SOURCE6, SOURCES6, member=False))
-    takes4, takes6, takes_no6 = _is_in(LEARNING4), _is_in(LEARNING6), _is_in(LEARNING6, False)
-    link_local = Within(Side.SOURCE, (_LINK_LOCAL,))
-    claim = Jump(CLAIM)
     return (
         Rule((LinkLocalDestination(),), Verdict.DROP, "link_local"),
         Rule((Protocol(_TAGS),), Verdict.DROP, "tagged"),
@@ -370,29 +365,40 @@ def _guards() -> tuple[Rule, ...]:
         Rule((Protocol(_CARRIED, one_of=False),), Verdict.DROP, "ethertype"),
         Rule((InSet(Key.IN_LINK_AND_SOURCE, MACS, member=False),), Verdict.DROP, "foreign_mac"),
         Rule((_RARP,), Verdict.ACCEPT),
-        Rule((_ARP, InSet(Key.IN_LINK_AND_ARP_MAC, MACS, member=False)), Verdict.DROP, "foreign_arp"),
+        Rule((_ARP, InSet(Key.IN_LINK_AND_ARP_MAC, MACS, member=False)), Verdict.DROP, FOREIGN_ARP),
         # A trunk's addresses are those of its native VLAN; in the others only its MAC is known.
         Rule((OuterTag(_TAGS),), Verdict.ACCEPT),
-        Rule((_ARP, takes4, ArpProbe()), claim),
-        Rule((*foreign_arp, takes4), claim),
-        Rule(foreign_arp, Verdict.DROP, "foreign_arp"),
-        Rule((*foreign4, takes4), claim),
-        Rule(foreign4, Verdict.DROP, "foreign_ipv4"),
-        Rule((_IPV6, InSet(Key.IN_LINK_AND_SOURCE6, FORBIDDEN6)), Verdict.DROP, "foreign_ipv6"),
+        Rule((_ARP, _is_in(LEARNING4), ArpProbe()), Jump(CLAIM)),
+        Rule((_ARP, InSet(Key.IN_LINK_AND_ARP4, SOURCES4, member=False)), Goto(FOREIGN_ARP)),
+        Rule((_IPV4, InSet(Key.IN_LINK_AND_SOURCE4, SOURCES4, member=False)), Goto(FOREIGN_IPV4)),
+        Rule((_IPV6, InSet(Key.IN_LINK_AND_SOURCE6, FORBIDDEN6)), Verdict.DROP, FOREIGN_IPV6),
         # Whoever answers for an address has it; and so has, to those who listen, whoever asks if anybody has it.
-        Rule((*solicits, forbidden_target), Verdict.DROP, "foreign_nd"),
-        Rule((*solicits, foreign_target, takes6), claim),
-        Rule((*solicits, foreign_target, takes_no6, NdTargetLinkLocal()), claim),
-        Rule((*solicits, foreign_target, takes_no6, NdTargetLinkLocal(member=False)), Verdict.DROP, "foreign_nd"),
-        Rule((*advertises, forbidden_target), Verdict.DROP, "foreign_nd"),
-        Rule((*advertises, foreign_target), Verdict.DROP, "foreign_nd"),
-        Rule((*foreign6, takes6), claim),
-        Rule((*foreign6, takes_no6, link_local), claim),
-        Rule(foreign6, Verdict.DROP, "foreign_ipv6"),
-        Rule((_ARP, takes4), Touch(Key.IN_LINK_AND_ARP4, USED4)),
-        Rule((_IPV4, takes4), Touch(Key.IN_LINK_AND_SOURCE4, USED4)),
-        Rule((_IPV6, takes6), Touch(Key.IN_LINK_AND_SOURCE6, USED6)),
-        Rule((_IPV6, takes_no6, link_local), Touch(Key.IN_LINK_AND_SOURCE6, USED6)),
+        Rule((*solicits, forbidden_target), Verdict.DROP, FOREIGN_ND),
+        Rule((*solicits, foreign_target), Goto(FOREIGN_ND)),
+        Rule((*advertises, forbidden_target), Verdict.DROP, FOREIGN_ND),
+        Rule((*advertises, foreign_target), Verdict.DROP, FOREIGN_ND),
+        Rule((_IPV6, InSet(Key.IN_LINK_AND_SOURCE6, SOURCES6, member=False)), Goto(FOREIGN_IPV6)),
+        Rule((_ARP, _is_in(LEARNING4)), Touch(Key.IN_LINK_AND_ARP4, USED4)),
+        Rule((_IPV4, _is_in(LEARNING4)), Touch(Key.IN_LINK_AND_SOURCE4, USED4)),
+        Rule((_IPV6, _is_in(LEARNING6)), Touch(Key.IN_LINK_AND_SOURCE6, USED6)),
+        Rule((_IPV6, _is_in(LEARNING6, False), _FROM_LINK_LOCAL), Touch(Key.IN_LINK_AND_SOURCE6, USED6)),
+    )
+
+
+def _foreign(group: int) -> tuple[Chain, ...]:
+    """Where a frame goes that uses, or asks for, what is not its sender's: a claim where he may take it by himself. An
+    address that is only asked for passes then."""
+    within = WithinRate(Key.IN_LINK, CLAIMS, CLAIMS_A_SECOND, CLAIMS_AT_ONCE)
+    told = Rule((within,), Verdict.CONTINUE, log=Log(CLAIM, group, CLAIMS_OF_ALL, 2 * CLAIMS_OF_ALL))
+    takes4, takes6 = Rule((_is_in(LEARNING4),), Jump(CLAIM)), Rule((_is_in(LEARNING6),), Jump(CLAIM))
+    takes_link_local = Rule((_IPV6, _is_in(LEARNING6, False), _FROM_LINK_LOCAL), Jump(CLAIM))
+    asks = tuple(Rule((*which,), Goto(CLAIM)) for which in ((_is_in(LEARNING6),), (_IPV6, NdTargetLinkLocal())))
+    return (
+        Chain(CLAIM, None, 0, (told,)),
+        Chain(FOREIGN_ARP, None, 0, (takes4, Rule((), Verdict.DROP, FOREIGN_ARP))),
+        Chain(FOREIGN_IPV4, None, 0, (takes4, Rule((), Verdict.DROP, FOREIGN_IPV4))),
+        Chain(FOREIGN_IPV6, None, 0, (takes6, takes_link_local, Rule((), Verdict.DROP, FOREIGN_IPV6))),
+        Chain(FOREIGN_ND, None, 0, (*asks, Rule((), Verdict.DROP, FOREIGN_ND))),
     )
 
 

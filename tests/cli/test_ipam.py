@@ -1,7 +1,7 @@
 """`ipam show|release|fsck` and `store snapshot|restore`."""
 
 import json
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,22 @@ def test_what_is_held_is_not_released(lab: Cli) -> None:
     result = lab("ipam", "release", "one")
     assert result.exit_code == 5
     assert "container c1" in result.stderr
+
+
+def test_what_a_guest_took_is_shown_and_can_be_taken_from_it(lab: Cli) -> None:
+    key = AttachmentKey("n1", "homeport", "lab", "c1", "eth0")
+    nic = NicRequest(Identity("default", "vm", "eth0"), "eth0", interface_object="one")
+    allocator = lab.session().allocator
+    (held,) = allocator.attach(AttachRequest(key, Source.CLI, "boot", (nic,)))
+    assert allocator.learn(held.nic, IPv6Address("fe80::7"), lab.objects.networks.list(), ()).refusal is None
+    assert ["lab", "fe80::7", "default/one", "learned"] in [
+        line.split() for line in lab("ipam", "show").stdout.splitlines()
+    ]
+    assert "10.77.0.9, fe80::7" in lab("get", "interfaces").stdout
+    shown = json.loads(lab("get", "interface", "one", "-o", "json").stdout)["status"]
+    assert [each["address"] for each in shown["learnedAddresses"]] == ["fe80::7"]
+    assert lab("ipam", "release", "fe80::7").stdout == "interface/default/one released fe80::7\n"
+    assert lab("ipam", "fsck").stdout == "Nothing is wrong.\n"
 
 
 def test_fsck_explains_and_changes_nothing_without_repair(lab: Cli) -> None:

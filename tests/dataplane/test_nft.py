@@ -44,6 +44,21 @@ def test_what_was_applied_is_listed(nft: Nft) -> None:
     assert nft.elements("absent") == frozenset()
 
 
+def test_a_set_that_the_kernel_fills_tells_when_it_last_saw_a_key(nft: Nft) -> None:
+    nft.apply(
+        b"add table bridge homeport\n"
+        b"add set bridge homeport used { type ifname . ipv4_addr; size 16; flags dynamic,timeout; timeout 7d; }\n"
+        b'add element bridge homeport used { "p0" . 192.0.2.1, "p0" . 192.0.2.2 expires 6d }\n'
+    )
+    ages = nft.ages("used")
+    assert ages.keys() == {"p0 . 192.0.2.1", "p0 . 192.0.2.2"}
+    assert 0 <= ages["p0 . 192.0.2.1"] < 60
+    assert 86_400 <= ages["p0 . 192.0.2.2"] < 86_460
+    assert nft.ages("absent") == {}
+    nft.apply(_TABLE)
+    assert nft.ages("ports") == {}
+
+
 def test_a_refused_ruleset_changes_nothing_and_says_why(nft: Nft) -> None:
     nft.apply(_TABLE)
     before = nft.list_owned()

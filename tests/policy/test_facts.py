@@ -1,9 +1,10 @@
 """Records into snapshots, and the same into compilers."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 from homeport_api.addresses import L2Domain
-from homeport_api.interface import InterfaceKey
+from homeport_api.interface import InterfaceKey, LearnedAddress
 from homeport_api.networkpolicy import Direction
 from homeport_policy.chains import trunk_chain
 from homeport_policy.compile import compile_snapshot
@@ -43,6 +44,19 @@ def test_an_interface_is_where_its_network_and_its_allowed_addresses_are() -> No
         "shop/pod-1 in bond0:100": [],
     }
     assert snapshot.endpoints[EndpointKey(WEB, L2Domain("bond0:100"))].port == "hp-web-eth0"
+
+
+def test_what_a_guest_took_counts_as_its_own_but_for_link_local() -> None:
+    facts = world()
+    pod = facts.interface(POD)
+    assert pod is not None
+    taken = tuple(LearnedAddress(ip_address(text), 1.0) for text in ("10.0.0.9", "2001:db8::9", "fe80::9"))
+    facts.put_interface(POD, replace(pod, status=replace(pod.status, learned=taken)))
+    domain = L2Domain("bond0:100")
+    assert facts.snapshot().endpoints[EndpointKey(POD, domain)].addresses == {each.address for each in taken[:2]}
+    assert [each.key.interface for each in facts.owners(domain, ip_address("10.0.0.9"))] == [POD]
+    facts.put_interface(POD, pod)
+    assert facts.owners(domain, ip_address("10.0.0.9")) == ()
 
 
 def test_a_vm_has_its_name_among_its_labels_and_a_pod_has_not() -> None:

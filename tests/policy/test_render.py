@@ -8,6 +8,7 @@ from homeport_api.addresses import AddressRange
 from homeport_policy.render import Unrenderable, fingerprints, render
 from homeport_policy.ruleset import (
     L4,
+    ArpProbe,
     Carries,
     Chain,
     Change,
@@ -40,9 +41,11 @@ from homeport_policy.ruleset import (
     Side,
     State,
     ToPort,
+    Touch,
     UdpPorts,
     Verdict,
     Within,
+    WithinRate,
     element,
 )
 
@@ -54,6 +57,11 @@ _METER = Set("meter", Key.IN_LINK, meter=True)
 def ruleset(*matches: Match, hook: Hook = Hook.PREROUTING, priority: int = -300, counter: str | None = None) -> Ruleset:
     rule = Rule(matches, Verdict.DROP, counter)
     return Ruleset("homeport", ("seen",), (_PORTS, _METER), (Chain("c", hook, priority, (rule,)),))
+
+
+def touching(key: Key, name: str) -> Ruleset:
+    sets = (_PORTS, Set("used", Key.IN_LINK_AND_SOURCE4, meter=True))
+    return Ruleset("homeport", (), sets, (Chain("c", Hook.PREROUTING, -300, (Rule((), Touch(key, name)),)),))
 
 
 def rule_text(value: Ruleset) -> str:
@@ -128,6 +136,14 @@ def test_a_match(match: Match, text: str) -> None:
             "update @meter { iifname limit rate over 10/second burst 20 packets }",
             id="rate",
         ),
+        pytest.param(
+            (WithinRate(Key.IN_LINK, "meter", 10, 20),),
+            "update @meter { iifname limit rate 10/second burst 20 packets }",
+            id="within a rate",
+        ),
+        pytest.param(
+            (Protocol(frozenset({EtherType.ARP})), ArpProbe()), "meta protocol arp arp saddr ip 0.0.0.0", id="ARP probe"
+        ),
     ],
 )
 def test_matches_of_packets(matches: tuple[Match, ...], text: str) -> None:
@@ -146,10 +162,21 @@ def test_matches_of_packets(matches: tuple[Match, ...], text: str) -> None:
             'limit rate 10/second burst 20 packets log prefix "out_1" group 7 snaplen 128',
             id="log",
         ),
+        pytest.param(Rule((), Touch(Key.IN_LINK, "meter")), "update @meter { iifname }", id="touch"),
+        pytest.param(
+            Rule((IPV4,), Touch(Key.IN_LINK_AND_SOURCE4, "used")),
+            "meta protocol ip update @used { iifname . ip saddr }",
+            id="touch what is read from a packet",
+        ),
     ],
 )
 def test_actions(rule: Rule, text: str) -> None:
-    sets = (Map("leads", Key.IN_LINK), Map("zones", Key.IN_LINK, Leads.ZONE))
+    sets = (
+        Map("leads", Key.IN_LINK),
+        Map("zones", Key.IN_LINK, Leads.ZONE),
+        _METER,
+        Set("used", Key.IN_LINK_AND_SOURCE4, meter=True, kept="7d"),
+    )
     assert rule_text(Ruleset("homeport", (), sets, (Chain("c", Hook.PREROUTING, -300, (rule,)),))) == text
 
 
@@ -164,6 +191,9 @@ def test_actions(rule: Rule, text: str) -> None:
         pytest.param(ruleset(hook=Hook.FORWARD, priority=0), "br_netfilter skips", id="forward at 0 is skipped"),
         pytest.param(ruleset(InSet(Key.IN_LINK, "prots")), "no set prots", id="unknown set"),
         pytest.param(ruleset(InSet(Key.IN_LINK_AND_SOURCE, "ports")), "no set ports of type", id="set of another type"),
+        pytest.param(ruleset(ArpProbe()), "needs `meta protocol arp`", id="an ARP probe of anything"),
+        pytest.param(touching(Key.IN_LINK, "ports"), "ifname that the kernel fills", id="touch"),
+        pytest.param(touching(Key.IN_LINK_AND_SOURCE4, "used"), "to be matched before it", id="touch of anything"),
         pytest.param(ruleset(counter="unseen"), "no counter unseen", id="unknown counter"),
         pytest.param(ruleset(Protocol(frozenset())), "no type at all", id="no protocol"),
         pytest.param(ruleset(InSet(Key.SOURCE4, "four")), "no set four", id="unknown set of addresses"),
