@@ -183,7 +183,8 @@ class Attacher:
             if nic.nic.kind is PortKind.NONE:
                 return ()
             place = self._switch.place(nic.network)
-            port = port_of(request.key, nic.nic, nic.network, place, nic.interface, [each.nic for each in nics])
+            others = [each.interface for each in nics if each is not nic]
+            port = port_of(request.key, nic.nic, nic.network, place, nic.interface, [each.nic for each in nics], others)
             if port.name not in running:
                 undo.callback(self._quietly, self._switch.unplug, port.name)
             self._switch.wire(port, guest)

@@ -26,6 +26,7 @@ from homeport_api.interface import Interface, InterfaceKey
 from homeport_dataplane import links, marks, vlan
 from homeport_dataplane.errors import KernelRefused
 from homeport_dataplane.netns import Namespace
+from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.view import View
 from homeport_policy import guards
 from homeport_policy.facts import PortFact
@@ -96,7 +97,9 @@ class Healer(Worker):
                     continue
                 with self._view.reading() as reading:
                     network = reading.network(nic.network)
-                if network is not None and rights_of(nic, network, interface, entry.attachment.nics) != port.rights:
+                    others = _others(reading, nic, entry)
+                nics = entry.attachment.nics
+                if network is not None and rights_of(nic, network, interface, nics, others) != port.rights:
                     return True
         return False
 
@@ -151,11 +154,12 @@ class Healer(Worker):
                     with self._view.reading() as reading:
                         network = reading.network(nic.network)
                         interface = reading.interface(nic.interface)
+                        others = _others(reading, nic, entry)
                     if network is None:
                         unplaced[name] = f"Network {nic.network} is not in the store"
                         continue
                     place = self._switch.place(network)
-                    port = port_of(key, nic, network, place, interface, entry.attachment.nics)
+                    port = port_of(key, nic, network, place, interface, entry.attachment.nics, others)
                 except HomeportError as error:
                     unplaced[name] = str(error)
                     continue
@@ -303,9 +307,10 @@ class Healer(Worker):
         """With the rights that the Interface gives now: its guest may have taken an address since the run began."""
         with self._view.reading() as reading:
             network, interface = reading.network(port.nic.network), reading.interface(port.nic.interface)
+            others = _others(reading, port.nic, entry)
         if network is None:
             return port
-        return replace(port, rights=rights_of(port.nic, network, interface, entry.attachment.nics))
+        return replace(port, rights=rights_of(port.nic, network, interface, entry.attachment.nics, others))
 
     def _restore(self, step: Replug | Reopen, port: Port, why: str, entry: Entry) -> int:
         with self._locks.hold(port.key, PATIENCE):
@@ -377,3 +382,9 @@ class Healer(Worker):
         if interface is not None and guest.configure:
             config = guest_config(port.nic, interface, default_route=guest.default_route)
             self._switch.configure(port, guest, config if guest.routed else replace(config, routes=()))
+
+
+def _others(reading: Snapshot, nic: Nic, entry: Entry) -> list[Interface]:
+    """The Interfaces of the attachment's other NICs on the same Network."""
+    keys = [each.interface for each in entry.attachment.nics if each != nic and each.network == nic.network]
+    return [found for key in keys if (found := reading.interface(key)) is not None]

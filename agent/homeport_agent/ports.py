@@ -57,9 +57,11 @@ def port_of(
     placement: Placement,
     interface: Interface | None,
     nics: Iterable[Nic] = (),
+    others: Iterable[Interface] = (),
 ) -> Port:
-    """The port of one NIC; `nics` are all of its attachment. A tap's own name is kept in its mark, so that it can go
-    back under it. `interface` None: it is not known just now, and what it alone allows its guest is not allowed."""
+    """The port of one NIC; `nics` are all of its attachment, `others` the Interfaces of the others. A tap's own name is
+    kept in its mark, so that it can go back under it. `interface` None: it is not known just now, and what it alone
+    allows its guest is not allowed."""
     if nic.mac is None:
         raise ValueError(f"Interface {nic.interface} has no MAC: it cannot have a port")
     return Port(
@@ -69,12 +71,18 @@ def port_of(
         placement,
         PortMark(nic.interface, nic.uid, nic.epoch, nic.link if nic.kind is PortKind.TAP else ""),
         nic.mac,
-        rights_of(nic, network, interface, nics),
+        rights_of(nic, network, interface, nics, others),
         network.l2_domain,
     )
 
 
-def rights_of(nic: Nic, network: Network, interface: Interface | None, nics: Iterable[Nic] = ()) -> Rights:
+def rights_of(
+    nic: Nic,
+    network: Network,
+    interface: Interface | None,
+    nics: Iterable[Nic] = (),
+    others: Iterable[Interface] = (),
+) -> Rights:
     """A family is bound where Homeport gives its addresses out, or this guest was given one: it may use those, and
     those that it is allowed besides. What it took by itself is its own, and so is the link-local address of its MAC. A
     guest with several NICs on one Network may use the addresses of each on all of them, for Linux answers and sends by
@@ -86,6 +94,7 @@ def rights_of(nic: Nic, network: Network, interface: Interface | None, nics: Ite
     bound = {address.version for address in own} | {pool.cidr.version for pool in network.spec.ipam.pools}
     allowed = interface.spec.allowed if interface is not None else ()
     own |= own_addresses(interface) if interface is not None and interface.meta.uid == nic.uid else set()
+    own |= {taken.address for each in others if each.spec.network == nic.network for taken in each.status.learned}
     own |= {link_local_of(nic.mac)} if nic.mac is not None else set()
     gateway = network.spec.gateway6
     return Rights(

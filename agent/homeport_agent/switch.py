@@ -427,18 +427,20 @@ class Switch:
 
     def let_use(self, name: str, address: IpAddress, instead_of: IpAddress | None = None) -> None:
         """The guest of a port may use an address from now on, in place of another where that is said; at once, and
-        without a comparison of everything. A port that is gone has no use for it."""
+        without a comparison of everything. So it may on its attachment's other ports of the Network. A port that is
+        gone has no use for it."""
         with self._lock:
-            port = self._known.get(name)
-            if port is None:
-                return
-            addresses = (port.rights.addresses | {address}) - {instead_of}
-            changed = replace(port, rights=replace(port.rights, addresses=frozenset(addresses)))
-            self._known[name] = changed
-            if name in self._open:
-                self._open[name] = changed
-            side = self._sides[port.placement.place]
-            side.nft.apply(render(guards.difference(self.guards_of(changed), self.guards_of(port), side.table)))
+            asking = self._known.get(name)
+            for port in tuple(self._known.values()) if asking is not None else ():
+                if asking is None or (port.key, port.nic.network) != (asking.key, asking.nic.network):
+                    continue
+                addresses = (port.rights.addresses | {address}) - {instead_of}
+                changed = replace(port, rights=replace(port.rights, addresses=frozenset(addresses)))
+                self._known[port.name] = changed
+                if port.name in self._open:
+                    self._open[port.name] = changed
+                side = self._sides[port.placement.place]
+                side.nft.apply(render(guards.difference(self.guards_of(changed), self.guards_of(port), side.table)))
 
     def last_used(self, port: Port) -> Mapping[IpAddress, float]:
         """How many seconds ago the guest of a port last used each of its addresses, as the kernel noted it."""

@@ -1,22 +1,40 @@
 """Guests that take their addresses by themselves: bound to the first that comes, on real links."""
 
+import random
+import socket
 import time
 from collections.abc import Sequence
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+from typing import Any
 
 import pytest
 
 from homeport_agent.learner import SECONDS_A_BINDING, Budget, unused
-from homeport_api.addresses import IpAddress
-from homeport_api.interface import Holder, Interface, InterfaceSpec, InterfaceStatus, LearnedAddress
+from homeport_agent.ports import rights_of
+from homeport_api.addresses import IpAddress, L2Domain, MacAddress
+from homeport_api.attachment import Nic
+from homeport_api.interface import (
+    Holder,
+    Interface,
+    InterfaceKey,
+    InterfaceSpec,
+    InterfaceStatus,
+    LearnedAddress,
+)
 from homeport_api.meta import ObjectMeta
+from homeport_api.network import L2Config, Network, NetworkSpec, Trunk
+from homeport_ipam.allocator import Allocator
 from homeport_ipam.learn import MOST
+from homeport_ipam.view import View
 from homeport_netns_fixtures.capture import send
 from homeport_netns_fixtures.netns import Namespace
 from homeport_netns_fixtures.plugin import WorldBuilder
 from homeport_netns_fixtures.topology import NodeSpec
 from homeport_store import keys
 from tests.dataplane.packets import UDP, begin, ethernet, ip
+from tests.ipam.worlds import World, call, network
+from tests.ipam.worlds import nic as request
 
 from .conftest import Equip
 from .lab import Lab, flood, wait_until
@@ -73,6 +91,34 @@ def test_what_may_give_way(ages: dict[IpAddress, float], expected: list[IpAddres
     assert unused(interface(known, 9800.0), ages, 300.0, 10_000.0) == [], "what it used elsewhere is not known here"
 
 
+def test_privacy_addresses_work_for_months() -> None:
+    """Two prefixes, a new address in each every day, in use for a day and now and then for a week (RFC 8981 §3.8)."""
+    world = World((network("open"),))
+    nic = world.allocator.attach(call(request(net="open")))[0].nic
+    budget, last = Budget(), dict[IpAddress, float]()
+    stable = [ip_address("fe80::99"), ip_address("2001:db8:1::99"), ip_address("2001:db8:2::99")]
+    for day in range(180):
+        fresh = [ip_address(f"2001:db8:{prefix}::1:{day:x}") for prefix in (1, 2)]
+        for address in (*stable, *fresh) if day == 0 else fresh:
+            world.now += 1.0
+            assert budget.spend(nic.uid, world.now)
+            ages = {each: world.now - at for each, at in last.items()}
+            may_go = unused(world.interface("web-eth0"), ages, 300.0, world.now)
+            answer = world.allocator.learn(nic, address, world.objects.networks.list(), may_go)
+            assert answer.refusal is None, f"day {day}: {answer.text}"
+        for step in range(24):
+            world.now += 3600.0
+            last |= dict.fromkeys((*stable, *fresh), world.now)
+            if step == 12 and day >= 3:
+                last[ip_address(f"2001:db8:1::1:{day - 3:x}")] = world.now  # a connection from three days ago
+        kept = {each.address for each in world.interface("web-eth0").status.learned}
+        assert {*stable, *fresh} <= kept
+        assert len(kept) <= MOST
+        if day >= 3:
+            assert ip_address(f"2001:db8:1::1:{day - 3:x}") in kept
+    assert world.findings() == ()
+
+
 def test_a_budget_is_full_at_first_and_fills_again() -> None:
     budget = Budget()
     assert [budget.spend("a", 100.0) for _ in range(MOST + 1)] == [True] * MOST + [False]
@@ -82,6 +128,56 @@ def test_a_budget_is_full_at_first_and_fills_again() -> None:
     assert not budget.spend("a", 100.0 + SECONDS_A_BINDING)
     later = 100.0 + 100 * MOST * SECONDS_A_BINDING
     assert [budget.spend("a", later) for _ in range(MOST + 1)] == [True] * MOST + [False]
+
+
+NIC = Nic(InterfaceKey("shop", "web-eth0"), "u", 1, "open", "eth0", mac=MacAddress("02:00:5e:10:00:01"))
+SECOND = replace(NIC, interface=InterfaceKey("shop", "web-eth1"), uid="v", link="eth1")
+OWN_LOCAL, GIVEN = ip_address("fe80::5eff:fe10:1"), ip_interface("192.0.2.5/24")
+
+
+def record(nic: Nic, *learned: IpAddress, uid: str | None = None, network: str = "open") -> Interface:
+    meta = ObjectMeta(nic.interface.name, nic.interface.namespace, nic.uid if uid is None else uid)
+    status = InterfaceStatus(mac=nic.mac, learned=tuple(map(LearnedAddress, learned)))
+    return Interface(meta, InterfaceSpec(network), status)
+
+
+@pytest.mark.parametrize(
+    ("nic", "spec", "interface", "others", "addresses", "unbound"),
+    [
+        pytest.param(NIC, {}, None, (), {OWN_LOCAL}, {4, 6}, id="what its MAC makes, if nothing else is known"),
+        pytest.param(NIC, {}, record(NIC, ONE), (), {OWN_LOCAL, ONE}, {4, 6}, id="what it took"),
+        pytest.param(
+            NIC, {}, record(NIC, ONE, uid="w"), (), {OWN_LOCAL}, {4, 6}, id="not what another of its name did"
+        ),
+        pytest.param(NIC, {}, record(NIC), (record(SECOND, TWO),), {OWN_LOCAL, TWO}, {4, 6}, id="on its other NIC"),
+        pytest.param(
+            NIC, {}, record(NIC), (record(SECOND, TWO, network="x"),), {OWN_LOCAL}, {4, 6}, id="not on another Network"
+        ),
+        pytest.param(
+            replace(NIC, addresses=(GIVEN,)), {}, record(NIC), (), {OWN_LOCAL, GIVEN.ip}, {6}, id="a family is given"
+        ),
+        pytest.param(
+            NIC,
+            {"l2": L2Config(trunk=Trunk(()))},
+            record(NIC),
+            (),
+            {OWN_LOCAL},
+            set(),
+            id="a trunk without native VLAN",
+        ),
+    ],
+)
+def test_what_a_guest_may_use(
+    nic: Nic,
+    spec: dict[str, Any],
+    interface: Interface | None,
+    others: tuple[Interface, ...],
+    addresses: set[IpAddress],
+    unbound: set[int],
+) -> None:
+    network = Network(ObjectMeta("open"), NetworkSpec(uplink="eth1", **spec))
+    rights = rights_of(nic, network, interface, (nic, SECOND), others)
+    assert (rights.addresses, rights.unbound) == (addresses, unbound)
 
 
 # On real links
@@ -157,6 +253,25 @@ def test_a_binding_survives_the_agent_and_moves_with_the_interface(lab: Lab) -> 
     lab.require_clean(ports=2)
 
 
+def test_it_can_be_taken_from_a_guest_that_runs_and_be_given_to_another(lab: Lab) -> None:
+    lab.apply("open", None, l2NetworkConfig={"prefixLength4": 24}, gateway4="192.0.2.254")
+    web, _ = join(lab, "web", "192.0.2.1/24")
+    db, _ = join(lab, "db", "192.0.2.2/24")
+    web.wait_ping("192.0.2.2")
+    view, domain = View(), L2Domain(":open")
+    view.load(lab.store.list(keys.PREFIX))
+    allocator = Allocator(lab.store, view, "homeport", 0.0, time.time, random.Random(0))
+    allocator.release_address(domain, ONE, "a test's word")
+    other = lab.guest("other")
+    answer = lab.add("c-other", other, network="open", vm="other", cni_args={"IP": "192.0.2.1"})
+    assert answer.addresses == ["192.0.2.1/24"], answer
+    wait_until(lambda: not any("192.0.2.1" in each for each in took(lab, "web")), "it is not its own any more")
+    wait_until(lambda: not web.pings("192.0.2.2", wait=1), "nor can it use it")
+    assert other.pings("192.0.2.2", wait=5)
+    assert db.run("ip", "neigh", "show", "192.0.2.1").stdout.split()[4] == other.mac("eth0")
+    lab.require_clean(ports=3)
+
+
 def test_it_is_free_when_the_interface_goes(lab: Lab) -> None:
     lab.apply("open", None)
     web, _ = join(lab, "web", "192.0.2.1/24")
@@ -197,10 +312,12 @@ def test_a_flood_of_claims_harms_nobody_and_evicts_nothing_in_use(lab: Lab) -> N
     join(lab, "db", "192.0.2.2/24")
     hostile.wait_ping("192.0.2.2")
     before = lab.store.list(keys.PREFIX).revision
-    claims = [arp(mac, f"198.51.{at >> 8}.{at & 255}", "192.0.2.2") for at in range(1, 3000)]
+    claims = [arp(mac, f"198.51.{at >> 8}.{at & 255}", "192.0.2.2") for at in range(1, 10_000)]
     began = time.monotonic()
-    for claim in claims:
-        send(hostile, "eth0", claim)
+    with hostile.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+        link.bind(("eth0", 0))
+        for claim in claims:
+            link.send(claim)
     print(f"{len(claims)} claims in {time.monotonic() - began:.1f} s")
     web, _ = join(lab, "web", "192.0.2.3/24")
     took_long = wait_until(lambda: web.pings("192.0.2.2", wait=1), "another guest's first packets")
