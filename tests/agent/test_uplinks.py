@@ -266,3 +266,24 @@ def test_a_stray_on_a_foreign_bridge_is_told_by_our_rules(lab: Lab, node: Namesp
     node.nft(f"add element bridge {table} ports {{ hpours }}\n")
     wait_until(lambda: set(lab.ports(node)) == {port, "hptheirs"}, "the stray of ours is gone, another agent's stays")
     wait_until(lambda: len(lab.elements(node, table)["ports"]) == 1, "its elements are gone")
+
+
+def test_what_guests_on_a_foreign_bridge_take_is_learned(lab: Lab, node: Namespace) -> None:
+    node.ip("link add br7 type bridge forward_delay 0", "address add 192.0.2.254/24 dev br7", "link set br7 up")
+    lab.apply("yard", None, uplink="br7")
+    web, thief = lab.guest("web"), lab.guest("thief")
+    for guest, vm in ((web, "web"), (thief, "thief")):
+        assert lab.add(f"c-{vm}", guest, network="yard", vm=vm).exit_code == 0
+    web.ip("address add 192.0.2.1/24 dev eth0")
+    web.wait_ping("192.0.2.254")
+    interface = lab.interface("web-eth0")
+    assert interface is not None
+    assert [str(each.address) for each in interface.status.learned] == ["192.0.2.1"]
+    thief.ip("address add 192.0.2.2/24 dev eth0")
+    thief.wait_ping("192.0.2.254")
+    thief.ip("address add 192.0.2.1/32 dev eth0")
+    assert not any(
+        thief.run("ping", "-c", "1", "-W", "1", "-I", "192.0.2.1", "192.0.2.254", check=False).returncode == 0
+        for _ in range(3)
+    )
+    assert web.pings("192.0.2.254"), "the node answers its owner"
