@@ -148,7 +148,7 @@ class Agent:
             self._allocator,
             self._policies.users_of,
             self._store_up,
-            self._conflicts.ask_taken,
+            lambda port, address: self._conflicts.ask([port], address),
             options.learned_idle,
         )
         attacher = Attacher(
@@ -190,7 +190,6 @@ class Agent:
             self._policies.wait_ready(FIRST_STATE)
         self._events.start()
         self._drops.start()
-        self._learner.start()
         self._replayer.judge(store_up=registered)
         self._replayer.start()
         self._remains.end_of_before()
@@ -203,6 +202,7 @@ class Agent:
         self._reporter.start()
         self._sweeper.start()
         self._conflicts.start()
+        self._learner.start()
         node = Node(
             options.node_name,
             self.boot_id,

@@ -77,14 +77,9 @@ class Conflicts(Worker):
         self._clock = clock
         self._queue: queue.SimpleQueue[tuple[Probe, ...]] = queue.SimpleQueue()
 
-    def ask(self, ports: Sequence[Port]) -> None:
-        probes = tuple(probe for port in ports for probe in probes_of(port))
+    def ask(self, ports: Sequence[Port], taken: IpAddress | None = None) -> None:
+        probes = tuple(probe for port in ports for probe in probes_of(port, taken))
         if probes:
-            self._queue.put(probes)
-            self.wake()
-
-    def ask_taken(self, port: Port, address: IpAddress) -> None:
-        if probes := probes_of(port, address):
             self._queue.put(probes)
             self.wake()
 

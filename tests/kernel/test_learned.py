@@ -1,6 +1,7 @@
 """Addresses that guests take by themselves, over two nodes: one owner on both, wherever he goes, a peer like others."""
 
 import contextlib
+import os
 import random
 import socket
 import time
@@ -52,7 +53,7 @@ def took(lan: Lan, name: str) -> set[str]:
 def arp(guest: Guest, sender: str, asked: str) -> bytes:
     own = bytes.fromhex(guest.mac.replace(":", ""))
     body = bytes.fromhex("0001080006040001") + own + ip_address(sender).packed + bytes(6) + ip_address(asked).packed
-    return b"\xff" * 6 + own + b"\x08\x06" + body + bytes(18)
+    return b"\xff" * 6 + own + b"\x08\x06" + body + os.urandom(50)
 
 
 @contextlib.contextmanager

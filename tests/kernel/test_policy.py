@@ -4,15 +4,17 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
+from homeport_api.interface import AllowedAddress, InterfaceKey
 from homeport_api.node import TroubleReason
 from homeport_netns_fixtures.capture import Capture, send
 from homeport_store.objects import Objects
 
-from .lan import Lan, ping, wait_until
+from .lan import Guest, Lan, ping, wait_until
 from .policies import OTHER, PORT, Policies, allow, connect, denied, maps, of, policy, reaches, server
 
 DATAGRAMS = 20_000
@@ -185,15 +187,19 @@ def test_policies_hold_over_the_agents_death(lan: Lan, policies: Policies) -> No
 
 
 def test_nobody_is_his_own_answer(lan: Lan, policies: Policies) -> None:
-    """A guest begins a connection under the link-local address of an isolated one, which any guest may send from, and
-    then sends what would be the reply to it."""
+    """A guest begins a connection under an address of an isolated one, which both may send from, and then sends what
+    would be the reply to it."""
     victim, attacker, partner = lan["blue2"], lan["blue1"], lan["blue3"]
     policies.put(policy("shut", allow("blue2")), victim)
     mine, theirs = "fe80::b0b", "fe80::a:11ce"
     first = udp6(attacker.mac, partner.mac, theirs, mine, 9, 5000)
     answer = udp6(attacker.mac, victim.mac, mine, theirs, 5000, 9)
     back = udp6(attacker.mac, partner.mac, mine, theirs, 5000, 9)
-    with Capture(partner.namespace, "eth0") as outside, Capture(victim.namespace, "eth0") as inside:
+    with (
+        allowed(lan, attacker, mine, theirs),
+        Capture(partner.namespace, "eth0") as outside,
+        Capture(victim.namespace, "eth0") as inside,
+    ):
         send(attacker.namespace, "eth0", first)
         outside.wait(lambda frame: frame.data == first)
         before = denied(lan.a)
@@ -217,6 +223,29 @@ def test_a_stream_that_nobody_answers_is_one_connection(lan: Lan) -> None:
             for data in frames:
                 raw.send(data)
             assert (lan.drops(lan.a)["new_flows"] > before) == dropped
+
+
+@contextlib.contextmanager
+def allowed(lan: Lan, guest: Guest, *addresses: str) -> Iterator[None]:
+    """The guest may use these besides its own."""
+    interfaces = Objects(lan.store).interfaces
+
+    def write(*texts: str) -> None:
+        known = interfaces.get(InterfaceKey("default", f"{guest.name}-eth0"))
+        spec = replace(known.spec, allowed=tuple(AllowedAddress(ip_address(text)) for text in texts))
+        interfaces.save(replace(known, spec=spec))
+
+    def may_use() -> set[str]:
+        listed = guest.node.switch.run("nft", "list", "set", "bridge", "homeport", "sources6").stdout
+        return {address for address in addresses if f'"{guest.port}" . {address}' in listed}
+
+    write(*addresses)
+    wait_until(lambda: may_use() == set(addresses), f"{guest.name} may use them")
+    try:
+        yield
+    finally:
+        write()
+        wait_until(lambda: not may_use(), f"{guest.name} may use them no more")
 
 
 def udp6(source_mac: str, target_mac: str, source: str, target: str, source_port: int, target_port: int) -> bytes:
