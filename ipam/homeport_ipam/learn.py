@@ -119,6 +119,7 @@ def why_not_learned(
         if address == gateway_of(each, address.version):
             return f"is the gateway of Network {each.name}"
     if address.is_link_local:
+        # Also of a router outside, whose MAC nobody here knows. One in 65,536 random ones looks like one that is made.
         return "is made from the MAC of another" if is_made_from_mac(address) else None
     if address.version in given_families(network, interface):
         return f"is of IPv{address.version}, which Homeport gives out on Network {network.name}"

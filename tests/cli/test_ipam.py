@@ -85,8 +85,12 @@ def test_what_a_guest_took_is_shown_and_can_be_taken_from_it(lab: Cli) -> None:
         line.split() for line in lab("ipam", "show").stdout.splitlines()
     ]
     assert "10.77.0.9, fe80::7" in lab("get", "interfaces").stdout
+    assert "fe80::7" in lab("describe", "interface", "one").stdout
+    for at in range(1, 5):
+        assert allocator.learn(held.nic, IPv6Address(f"fe80::7:{at}"), lab.objects.networks.list(), ()).refusal is None
+    assert "10.77.0.9, fe80::7, fe80::7:1, fe80::7:2, and 2 more" in lab("get", "interfaces").stdout
     shown = json.loads(lab("get", "interface", "one", "-o", "json").stdout)["status"]
-    assert [each["address"] for each in shown["learnedAddresses"]] == ["fe80::7"]
+    assert [each["address"] for each in shown["learnedAddresses"]][:2] == ["fe80::7", "fe80::7:1"]
     assert lab("ipam", "release", "fe80::7").stdout == "interface/default/one released fe80::7\n"
     assert lab("ipam", "fsck").stdout == "Nothing is wrong.\n"
 
