@@ -79,9 +79,13 @@ def guard_rules() -> tuple[Rule, ...]:
     than before, since by now fragments have been put together."""
     no_server = (_FROM_PORT, InSet(Key.IN_LINK, DHCP_SERVERS, member=False))
     no_router = (_FROM_PORT, InSet(Key.IN_LINK, ROUTERS, member=False))
+    # A client takes an answer by the port that it goes to, wherever it comes from.
+    answers = (
+        *((_IPV4, each) for each in (UdpPorts(source=67), UdpPorts(target=68))),
+        *((_IPV6, each) for each in (UdpPorts(source=547), UdpPorts(target=546))),
+    )
     return (
-        Rule((_IPV4, UdpPorts(source=67), *no_server), Verdict.DROP, "dhcp_guard"),
-        Rule((_IPV6, UdpPorts(source=547), *no_server), Verdict.DROP, "dhcp_guard"),
+        *(Rule((*answer, *no_server), Verdict.DROP, "dhcp_guard") for answer in answers),
         Rule(
             (_IPV6, Icmp6Type(frozenset({_ROUTER_ADVERTISEMENT, _REDIRECT})), *no_router),
             Verdict.DROP,

@@ -41,6 +41,7 @@ from homeport_policy.ruleset import (
     Change,
     Element,
     EtherType,
+    FragmentOf,
     Goto,
     Hook,
     Icmp6Type,
@@ -96,6 +97,9 @@ _LINK_LOCAL = AddressRange(IPv6Address("fe80::"), IPv6Address("febf:ffff:ffff:ff
 _FROM_LINK_LOCAL = Within(Side.SOURCE, (_LINK_LOCAL,))
 _NOWHERE = AddressRange(IPv6Address(0), IPv6Address(0))
 _SOLICITATION, _ADVERTISEMENT = 135, 136
+_ICMP6 = frozenset({58})
+# Hop-by-hop and destination options, routing, and another fragment header (RFC 8200, section 4).
+_EXTENSIONS = frozenset({0, 43, 44, 60})
 
 UNSPECIFIED: tuple[IpAddress, IpAddress] = (IPv4Address(0), IPv6Address(0))
 """What a host that has no address yet sends from (RFC 1122 §3.2.1.3, RFC 4291 §2.5.2): always its own."""
@@ -365,6 +369,7 @@ def _guards() -> tuple[Rule, ...]:
         Rule((Protocol(_CARRIED, one_of=False),), Verdict.DROP, "ethertype"),
         Rule((InSet(Key.IN_LINK_AND_SOURCE, MACS, member=False),), Verdict.DROP, "foreign_mac"),
         Rule((_RARP,), Verdict.ACCEPT),
+        *_hidden(),
         Rule((_ARP, InSet(Key.IN_LINK_AND_ARP_MAC, MACS, member=False)), Verdict.DROP, FOREIGN_ARP),
         # A trunk's addresses are those of its native VLAN; in the others only its MAC is known.
         Rule((OuterTag(_TAGS),), Verdict.ACCEPT),
@@ -400,6 +405,15 @@ def _foreign(group: int) -> tuple[Chain, ...]:
         Chain(FOREIGN_IPV6, None, 0, (takes6, takes_link_local, Rule((), Verdict.DROP, FOREIGN_IPV6))),
         Chain(FOREIGN_ND, None, 0, (*asks, Rule((), Verdict.DROP, FOREIGN_ND))),
     )
+
+
+def _hidden() -> Iterator[Rule]:
+    """Fragments that hide what they carry: neighbour discovery, of which the first fragment need not have the target,
+    and what has further headers before it, so that it is in none of the first. Nobody who means well sends them
+    (RFC 6980, RFC 7112)."""
+    neighbours = Icmp6Type(frozenset(range(133, 138)))
+    yield Rule((_IPV6, FragmentOf(_ICMP6), neighbours), Verdict.DROP, "fragment")
+    yield Rule((_IPV6, FragmentOf(_EXTENSIONS)), Verdict.DROP, "fragment")
 
 
 def _mute(placement: Placement, key: Key) -> Rule:

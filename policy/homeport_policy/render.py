@@ -19,6 +19,7 @@ from homeport_policy.ruleset import (
     Element,
     EtherType,
     First,
+    FragmentOf,
     Goto,
     Hook,
     Icmp6Type,
@@ -229,7 +230,7 @@ def _needs(match: Match) -> EtherType | None:
             return EtherType.ARP
         case Within():
             return EtherType.IPV4 if match.ranges and match.ranges[0].first.version == 4 else EtherType.IPV6
-        case Icmp6Type() | NdTargetLinkLocal():
+        case Icmp6Type() | FragmentOf() | NdTargetLinkLocal():
             return EtherType.IPV6
         case _:
             return None
@@ -296,6 +297,8 @@ def _match(match: Match) -> str:
             return " ".join(["meta l4proto 17", *(f"udp {side} {port}" for side, port in ports if port is not None)])
         case Icmp6Type():
             return f"icmpv6 type {_one_or_set(sorted(match.types))}"
+        case FragmentOf():
+            return f"frag nexthdr {_one_or_set(sorted(match.headers))}"
         case NdTargetLinkLocal():
             return f"@th,64,10 {'==' if match.member else '!='} 0x3fa"
         case ArpProbe():

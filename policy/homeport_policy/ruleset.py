@@ -249,6 +249,13 @@ class Icmp6Type:
 
 
 @dataclass(frozen=True, slots=True)
+class FragmentOf:
+    """An IPv6 packet with a fragment header, behind which the packet goes on with one of these headers."""
+
+    headers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class NdTargetLinkLocal:
     """The target of a neighbour solicitation or advertisement is link-local, fe80::/10, or (`member` False) is not."""
 
@@ -328,6 +335,7 @@ Match = (
     | ToPort
     | UdpPorts
     | Icmp6Type
+    | FragmentOf
     | NdTargetLinkLocal
     | ArpProbe
     | State

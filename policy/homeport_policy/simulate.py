@@ -22,6 +22,7 @@ from homeport_policy.ruleset import (
     Element,
     EtherType,
     First,
+    FragmentOf,
     Goto,
     Icmp6Type,
     InSet,
@@ -56,9 +57,9 @@ from homeport_policy.ruleset import (
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What rules look at. `carries` is the ether type behind the outer tag, `tag` the outer tag's own type. `nd_target`
-    is that of a neighbour solicitation or advertisement, `opens` a TCP segment with SYN alone, `first` the first packet
-    of a connection."""
+    """What rules look at. `carries` is the ether type behind the outer tag, `tag` the outer tag's own type.
+    `fragment_of` is what stands behind the header of an IPv6 fragment, `nd_target` the target of a neighbour
+    solicitation or advertisement, `opens` a TCP segment with SYN alone, `first` the first packet of a connection."""
 
     into: str
     out: str
@@ -69,6 +70,7 @@ class Frame:
     source_port: int | None = None
     target_port: int | None = None
     icmp6_type: int | None = None
+    fragment_of: int | None = None
     nd_target: IpAddress | None = None
     source_mac: str = ""
     target_mac: str = ""
@@ -193,6 +195,8 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             )
         case Icmp6Type(types):
             return frame.protocol == L4.ICMP6 and frame.icmp6_type in types
+        case FragmentOf(headers):
+            return frame.fragment_of in headers
         case NdTargetLinkLocal(member):
             return frame.nd_target is not None and frame.nd_target.is_link_local == member
         case ArpProbe():

@@ -30,6 +30,7 @@ from homeport_policy.render import fingerprints, render
 from homeport_policy.ruleset import Ruleset
 from tests.dataplane.conftest import BRIDGE, Box, BoxMaker, guest_in, port_of
 from tests.dataplane.packets import ICMPV6, UDP, begin, ethernet, ip
+from tests.kernel import packets
 
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _OTHER = "02:00:5e:10:00:99"
@@ -235,6 +236,28 @@ def test_claims_are_told_as_often_as_a_port_may_and_use_is_noted(world: World, b
     assert {f"{other.port.name} . 192.0.2.2", f"{other.port.name} . fe80::2"} <= ages.keys()
     assert not any(address in key for key in ages for address in claims), "what is not its own is not used"
     assert all(age < 60 for age in ages.values())
+
+
+def test_a_fragment_hides_nothing(world: World, box: BoxMaker) -> None:
+    """Of neighbour discovery, or with a header before what it carries; on kernels that put none together, too."""
+    sender, receiver = attach(world, box, 1), attach(world, box, 2)
+    for each in (sender, receiver):
+        world.nft.apply(render(guards.open_port(each.port.name)))
+    source, nodes = "fe80::1", "ff02::1"
+    advertised = packets.neighbour(source, nodes, 136, "2001:db8::1", os.urandom(8)).ljust(80, b"\0")
+    echoed = packets.echo(source, nodes, os.urandom(72))
+    datagram = packets.udp(source, nodes, 1, 2, os.urandom(72))
+    for protocol, body, headers, reason in (
+        (packets.ICMP6, advertised, (), "fragment"),
+        (packets.ICMP6, advertised, (packets.DESTINATION,), "fragment"),
+        (packets.ICMP6, echoed, (packets.HOP_BY_HOP,), "fragment"),
+        (packets.ICMP6, echoed, (), None),
+        (packets.UDP, datagram, (), None),
+    ):
+        parts = packets.cut(source, nodes, *packets.behind(protocol, body, *headers), 56, number=7)
+        to_all = [packets.ethernet(_BROADCAST, _GUEST, part + os.urandom(50)) for part in parts]
+        expect(world, sender, to_all[0], receiver.box, "eth1", reason)
+        expect(world, sender, to_all[1], receiver.box, "eth1", reason if headers else None)
 
 
 def test_without_anti_spoof_other_ethertypes_pass_and_tags_do_not(world: World, box: BoxMaker) -> None:

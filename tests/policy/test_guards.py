@@ -45,9 +45,9 @@ def frame(carries: int = EtherType.IPV4, *, port: GuardedPort = ACCESS, into: st
     return Frame(into or port.name, UPLINK, carries, **(known | what))  # type: ignore[arg-type]
 
 
-def udp(source: int, version: int = 4, port: GuardedPort = ACCESS) -> Frame:
+def udp(source: int, target: int, version: int = 4, port: GuardedPort = ACCESS) -> Frame:
     carries = EtherType.IPV4 if version == 4 else EtherType.IPV6
-    return frame(carries, port=port, protocol=L4.UDP, source_port=source, target_port=68)
+    return frame(carries, port=port, protocol=L4.UDP, source_port=source, target_port=target)
 
 
 def icmp6(kind: int, **what: object) -> Frame:
@@ -129,12 +129,22 @@ FRAMES = [
     pytest.param(icmp6(136, source=TAKEN6, nd_target=OTHER6), "foreign_nd", id="NA of one that it has not taken"),
     pytest.param(icmp6(135, source=NO6, nd_target=OTHER6), None, id="DAD where it takes any"),
     pytest.param(icmp6(135, source=NO6, nd_target=OTHER_LOCAL), None, id="DAD of a link-local"),
+    pytest.param(icmp6(136, port=BOUND, source=OWN6, fragment_of=58), "fragment", id="NA in fragments"),
+    pytest.param(icmp6(134, source=LINK_LOCAL, fragment_of=58), "fragment", id="router advertisement in fragments"),
+    pytest.param(icmp6(128, source=LINK_LOCAL, fragment_of=58), None, id="ping in fragments"),
+    pytest.param(frame(EtherType.IPV6, fragment_of=60), "fragment", id="fragment of what is behind another header"),
+    pytest.param(frame(EtherType.IPV6, port=TRUNK, tag=0x8100, fragment_of=44), "fragment", id="fragment in a trunk"),
+    pytest.param(frame(EtherType.IPV6, fragment_of=17), None, id="fragment of a datagram"),
     # Servers
-    pytest.param(udp(67), "dhcp_guard", id="DHCP answer"),
-    pytest.param(udp(67, port=SERVER), None, id="DHCP answer of a server"),
-    pytest.param(udp(547, 6), "dhcp_guard", id="DHCPv6 answer"),
-    pytest.param(udp(547, 6, SERVER), None, id="DHCPv6 answer of a server"),
-    pytest.param(udp(68), None, id="DHCP question"),
+    pytest.param(udp(67, 68), "dhcp_guard", id="DHCP answer"),
+    pytest.param(udp(67, 67), "dhcp_guard", id="DHCP answer to a relay"),
+    pytest.param(udp(6767, 68), "dhcp_guard", id="DHCP answer from another port"),
+    pytest.param(udp(67, 68, port=SERVER), None, id="DHCP answer of a server"),
+    pytest.param(udp(547, 546, 6), "dhcp_guard", id="DHCPv6 answer"),
+    pytest.param(udp(5470, 546, 6), "dhcp_guard", id="DHCPv6 answer from another port"),
+    pytest.param(udp(547, 546, 6, SERVER), None, id="DHCPv6 answer of a server"),
+    pytest.param(udp(68, 67), None, id="DHCP question"),
+    pytest.param(udp(546, 547, 6), None, id="DHCPv6 question"),
     pytest.param(icmp6(134, source=LINK_LOCAL), "ra_guard", id="router advertisement"),
     pytest.param(icmp6(137, source=LINK_LOCAL), "ra_guard", id="redirect"),
     pytest.param(icmp6(134, port=SERVER, source=LINK_LOCAL), None, id="router advertisement of a router"),

@@ -16,6 +16,7 @@ from homeport_policy.ruleset import (
     Dispatch,
     EtherType,
     First,
+    FragmentOf,
     Goto,
     Hook,
     Icmp6Type,
@@ -131,6 +132,7 @@ def test_a_match(match: Match, text: str) -> None:
         ),
         pytest.param((State(frozenset({CtState.NEW})), First()), "ct state new ct status & confirmed == 0"),
         pytest.param((InZone(16384),), "ct zone 16384", id="zone"),
+        pytest.param((IPV6, FragmentOf(frozenset({60, 0}))), "meta protocol ip6 frag nexthdr { 0, 60 }", id="fragment"),
         pytest.param(
             (OverRate(Key.IN_LINK, "meter", 10, 20),),
             "update @meter { iifname limit rate over 10/second burst 20 packets }",
@@ -203,6 +205,7 @@ def test_actions(rule: Rule, text: str) -> None:
             id="address without its family",
         ),
         pytest.param(ruleset(IPV4, Icmp6Type(frozenset({135}))), "needs `meta protocol ip6`", id="ND in IPv4"),
+        pytest.param(ruleset(IPV4, FragmentOf(frozenset({60}))), "needs `meta protocol ip6`", id="fragment of IPv4"),
         pytest.param(ruleset(IPV4, Within(Side.SOURCE, ())), "nothing at all", id="no range"),
         pytest.param(ruleset(ToPort(())), "nothing at all", id="no port"),
         pytest.param(
