@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from homeport_agent.placement import Place
 from homeport_agent.policies import Policies
 from homeport_agent.switch import Switch
+from homeport_dataplane.conntrack import Conntrack
 from homeport_policy.program import Counted
 from homeport_policy.update import is_of_program
 
@@ -36,6 +37,16 @@ _GUARDS: _Described = (
     "Frames that ports may not send, or that are no policy's to judge",
     ("reason",),
 )
+_TRACKED: _Described = (
+    "homeport_tracked_connections",
+    "Connections that the kernel tracks where ports are, whosever they are",
+    ("place",),
+)
+_ROOM: _Described = (
+    "homeport_tracked_connections_limit",
+    "How many it tracks there at most; one port may hold a part of them",
+    ("place",),
+)
 
 
 class PolicyCollector(Collector):
@@ -48,19 +59,22 @@ class PolicyCollector(Collector):
         self._registry = registry
         registry.register(self)
 
-    def describe(self) -> Iterable[CounterMetricFamily]:
+    def describe(self) -> Iterable[Metric]:
         """The names alone, so that a registration reads nothing."""
-        return families((), {})
+        return (*families((), {}), *fillings({}))
 
-    def collect(self) -> Iterable[CounterMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         try:
             read = []
             counted: dict[str, Counted] = {}
+            tables: dict[str, tuple[int, int]] = {}
             for place in Place:
                 side = self._switch.side(place)
                 counted |= self._policies.program(place).counters
                 read.append({name: count.packets for name, count in side.nft.counters(side.table).items()})
-            return families(read, counted)
+                if side.tracking and side.room is not None:
+                    tables[place.value] = Conntrack(side.namespace).count(), side.room
+            return (*families(read, counted), *fillings(tables))
         except Exception:
             log.exception("the counters of policies cannot be read")
             return ()
@@ -89,6 +103,17 @@ def families(read: Collection[Mapping[str, int]], counted: Mapping[str, Counted]
             names = ",".join(each.name for each in what.denied_by)
             denied[what.direction.value.lower(), namespace, names] += count
     return _family(_PACKETS, packets), _family(_DENIED, denied), _family(_GUARDS, guards)
+
+
+def fillings(tables: Mapping[str, tuple[int, int]]) -> Sequence[GaugeMetricFamily]:
+    """How full the tables of connections are: entries and limit, by place."""
+    made = []
+    for at, (name, text, labels) in enumerate((_TRACKED, _ROOM)):
+        family = GaugeMetricFamily(name, text, labels=labels)
+        for place in sorted(tables):
+            family.add_metric((place,), tables[place][at])
+        made.append(family)
+    return made
 
 
 def _pairs(read: Iterable[Mapping[str, int]]) -> Iterator[tuple[str, int]]:

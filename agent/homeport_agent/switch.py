@@ -26,15 +26,15 @@ from homeport_api.attachment import PortKind
 from homeport_api.errors import BadEnvironment, Conflict, HomeportError, NotAllowed, Unavailable
 from homeport_api.network import Network
 from homeport_cni.result import ResultInterface
-from homeport_dataplane import bridge, features, links, marks, nft, tap, uplink, veth, vlan
+from homeport_dataplane import bridge, conntrack, features, links, marks, nft, tap, uplink, veth, vlan
 from homeport_dataplane.guest import GuestConfig, GuestState, configure_guest, read_guest
 from homeport_dataplane.netns import Namespace, ensure_named, ensure_switch_settings
 from homeport_dataplane.port import Port as Plug
-from homeport_policy import guards
+from homeport_policy import forward, guards
 from homeport_policy.chains import DELIVER
 from homeport_policy.listing import read_element, read_key
 from homeport_policy.render import fingerprints, render
-from homeport_policy.ruleset import Change, Element, Key
+from homeport_policy.ruleset import Change, Element, Key, Ruleset
 from homeport_policy.update import is_of_program
 
 log = logging.getLogger(__name__)
@@ -60,15 +60,21 @@ class Guest:
 
 class Side:
     """One namespace with ports of ours: the switch, or the host for existing bridges. `tracking`: its table asks for
-    connections, which policies need."""
+    connections, which policies need. `room`: how many the kernel tracks there at most, None where it cannot count
+    those of one port."""
 
-    def __init__(self, namespace: Namespace, placement: guards.Placement, table: str) -> None:
+    def __init__(self, namespace: Namespace, placement: guards.Placement, table: str, *, counts: bool) -> None:
         self.namespace = namespace
         self.placement = placement
         self.table = table
+        self.room = (conntrack.limit(namespace) or forward.ROOM) if counts else None
         self.nft = nft.Nft(namespace)
         self.ruled = False
         self.tracking = False
+
+    def base(self, *, tracking: bool) -> Ruleset:
+        """Its table with no port in it."""
+        return guards.base(self.placement, self.table, tracking=tracking, room=self.room)
 
 
 class Switch:
@@ -77,12 +83,13 @@ class Switch:
     def __init__(self, name: str, networks: Networks) -> None:
         self.host = Namespace.host()
         self.namespace = ensure_named(name)
+        self.features = features.probe()  # before there are settings of what it loads
         ensure_switch_settings(self.namespace)
-        self.features = features.probe()
         self._networks = networks
+        counts = self.features.connection_count
         self._sides = {
-            Place.SWITCH: Side(self.namespace, guards.Placement.SWITCH, guards.TABLE),
-            Place.HOST: Side(self.host, guards.Placement.NODE_BRIDGE, name.replace("-", "_")),
+            Place.SWITCH: Side(self.namespace, guards.Placement.SWITCH, guards.TABLE, counts=counts),
+            Place.HOST: Side(self.host, guards.Placement.NODE_BRIDGE, name.replace("-", "_"), counts=counts),
         }
         self._sides[Place.SWITCH].tracking = self.features.bridge_conntrack
         self._lock = threading.RLock()
@@ -213,7 +220,7 @@ class Switch:
                 return False
             listed = side.nft.list_owned(side.table).rules
             side.tracking |= DELIVER in listed  # policies are in force there from before
-            base = guards.base(side.placement, side.table, tracking=side.tracking)
+            base = side.base(tracking=side.tracking)
             present = {name: rules for name, rules in listed.items() if not is_of_program(name)}
             wrong = present != fingerprints(base.chains)
             if wrong:
@@ -456,7 +463,7 @@ class Switch:
     def elements(self, where: Place) -> set[Element]:
         """What the kernel has of ports and uplinks in the guards' sets and maps."""
         side = self._sides[where]
-        base = guards.base(side.placement, side.table, tracking=side.tracking)
+        base = side.base(tracking=side.tracking)
         known = {each.name: each for each in base.sets if each.name in guards.OF_PORTS}
         listed = side.nft.list_owned(side.table)
         found = {read_element(known, name, key) for name in known for key in listed.elements.get(name, ())}
@@ -475,7 +482,8 @@ class Switch:
     def check(self) -> None:
         """Raises RulesetRefused when nft does not answer, Unavailable when the guard rules are not in the kernel."""
         side = self._sides[Place.SWITCH]
-        if not side.nft.list_owned(side.table).rules:
+        ours = (nft.FAMILY, side.table)
+        if not any((chain["family"], chain["table"]) == ours for chain in side.nft.list_chains()):
             raise Unavailable("the guard rules of the switch are not in the kernel")
 
     def configure(self, port: Port, guest: Guest, config: GuestConfig) -> None:

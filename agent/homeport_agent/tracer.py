@@ -17,7 +17,6 @@ from homeport_agent.placement import Place
 from homeport_agent.policies import Policies
 from homeport_agent.switch import Switch
 from homeport_api.addresses import L2Domain
-from homeport_policy import guards
 from homeport_policy.ends import Asked, name_of, packets_of
 from homeport_policy.evaluate import Packet, Ruling
 from homeport_policy.facts import Facts
@@ -103,7 +102,7 @@ class Tracer:
 
     def _live(self, place: Place, program: Program) -> Live:
         side = self._switch.side(place)
-        base = guards.base(side.placement, side.table, tracking=True)
+        base = side.base(tracking=True)
         owned = side.nft.list_owned(side.table)
         packets = {name: count.packets for name, count in owned.counters.items()}
         return Live(base, program, read_listing(base, owned.rules, owned.elements, owned.maps, packets))

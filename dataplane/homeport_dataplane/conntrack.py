@@ -44,6 +44,12 @@ _FILTER_ORIG_FLAGS, _BY_SOURCE, _BY_TARGET = 1, 1 << 0, 1 << 1
 _STATS_ENTRIES = 1
 
 
+def limit(namespace: Namespace) -> int | None:
+    """How many connections the kernel tracks there at most; None where it says nothing, or sets no limit. Each
+    namespace has that many of its own."""
+    return int(namespace.read_sysctl("netfilter/nf_conntrack_max") or 0) or None
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """One connection as its first packet was: who began it is `source`. `family` is the socket module's. Ports are None

@@ -10,7 +10,7 @@ from homeport_dataplane.netns import Namespace, make_anonymous
 from homeport_dataplane.nft import Nft
 
 _BRIDGE = "probe"
-STATEFUL, BRIDGE_META = "ct state established accept", "meta ibrpvid 1 accept"
+STATEFUL, BRIDGE_META, COUNT = "ct state established accept", "meta ibrpvid 1 accept", "ct count over 1 drop"
 """Rules that a kernel takes where it has the feature."""
 _CHAIN = "table bridge probe {{ chain forward {{ type filter hook forward priority -200; {rule}; }}; }}"
 
@@ -19,12 +19,13 @@ _CHAIN = "table bridge probe {{ chain forward {{ type filter hook forward priori
 class Features:
     """`vlan_filtering`: bridges know VLANs. `nft_bridge`: the bridge family, without which nothing can be attached.
     `bridge_conntrack`: stateful rules there; a kernel without them refuses the rule with EPROTO. `bridge_meta`: `meta
-    ibrpvid` and its like."""
+    ibrpvid` and its like. `connection_count`: `ct count` there."""
 
     vlan_filtering: bool
     nft_bridge: bool
     bridge_conntrack: bool
     bridge_meta: bool
+    connection_count: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def _probe(scratch: Namespace) -> Features:
             nft_bridge=_takes(nft, "accept"),
             bridge_conntrack=_takes(nft, STATEFUL),
             bridge_meta=_takes(nft, BRIDGE_META),
+            connection_count=_takes(nft, COUNT),
         )
     finally:
         nft.close()

@@ -215,10 +215,13 @@ def check_guest(descriptor: int, forbidden: Iterable[Namespace], label: str = "C
 
 
 def ensure_switch_settings(switch: Namespace) -> bool:
-    """IPv6 off on every link that is or will be in the switch, and br_netfilter kept off its bridges. True when
-    something was changed: br_netfilter sets its own defaults whenever it is loaded."""
+    """IPv6 off on every link that is or will be in the switch, br_netfilter kept off its bridges, and TCP connections
+    that have closed forgotten soon: a guest could fill the table with them. True when something was changed:
+    br_netfilter sets its own defaults whenever it is loaded."""
     settings = {"ipv6/conf/all/disable_ipv6": "1", "ipv6/conf/default/disable_ipv6": "1"}
     settings |= {f"bridge/bridge-nf-call-{tables}": "0" for tables in ("arptables", "iptables", "ip6tables")}
+    # No address is translated here, so nothing of a late segment depends on them.
+    settings["netfilter/nf_conntrack_tcp_timeout_time_wait"] = "10"
     changed = [switch.ensure_sysctl(path, value) for path, value in settings.items()]
     return any(changed)
 

@@ -53,6 +53,7 @@ MODULES = (
     "nft_log",
     "nfnetlink_log",
     "nft_limit",
+    "nft_connlimit",
     "nf_conntrack_netlink",
     "af_packet",
     "sctp",

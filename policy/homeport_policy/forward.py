@@ -1,6 +1,7 @@
 """The part of the base that policies hang from: what every packet between ports and uplinks is asked.
 
-    forward   new, from a port                  ──► the connection is that port's
+    forward   new, and one too many             ──► dropped
+              new, from a port                  ──► the connection is that port's
               a reply, to who began it          ──► accept
               established, from who began it, and not being judged anew ──► accept
               from or to an isolated guest      ──► stateful: must be of a connection, and open it properly
@@ -31,7 +32,9 @@ from homeport_policy.ruleset import (
     Key,
     Leads,
     Map,
+    Match,
     NoSyn,
+    OverCount,
     OverRate,
     Protocol,
     Reply,
@@ -47,13 +50,21 @@ from homeport_policy.ruleset import (
 PORTS = "ports"
 JUDGED, ISOLATED, NODES = "judged", "isolated", "nodes"
 MARKS, BEGUN_BY, SENT_BY = "marks", "begun_by", "sent_by"
-DHCP_SERVERS, ROUTERS, NEW_FLOWS = "dhcp_servers", "routers", "new_flows"
+DHCP_SERVERS, ROUTERS = "dhcp_servers", "routers"
+NEW_FLOWS, FLOWS_FROM, FLOWS_TO = "new_flows", "flows_from", "flows_to"
 FLOWS_A_SECOND, FLOWS_AT_ONCE = 1000, 4000
-"""New connections of one port: it bounds how fast one guest can fill the table of connections, and not how far."""
+"""New connections of one port: it bounds how fast one guest can fill the table of connections, and how much the kernel
+has to count for it."""
+ROOM = 262_144
+"""Connections that a kernel tracks at most (nf_conntrack_max), where nobody changed it, from 4 GiB of memory."""
+SHARE_BEGUN, SHARE_RECEIVED = 8, 4
+"""One port may have begun that part of them, and others outside that part with one port."""
+PER_PART, FEWEST_PARTS = 32, 16
+"""The kernel goes through as many for each one that is begun, which takes it some 20 µs, instead of through all."""
 
 _IPV4, _IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
 _NOT_IP = Protocol(frozenset({EtherType.IPV4, EtherType.IPV6}), one_of=False)
-_FROM_PORT = InSet(Key.IN_LINK, PORTS)
+_FROM_PORT, _FROM_OUTSIDE = InSet(Key.IN_LINK, PORTS), InSet(Key.IN_LINK, PORTS, False)
 
 _ROUTER_ADVERTISEMENT, _REDIRECT = 134, 137
 CONTROL = frozenset({130, 131, 132, 133, 134, 135, 136, 137, 143})
@@ -71,6 +82,10 @@ POLICY_SETS: tuple[Set | Map, ...] = (
     Set(SENT_BY, Key.MARK_AND_IN_LINK),
     Map(EGRESS, Key.IN_LINK),
     Map(INGRESS, Key.OUT_LINK),
+)
+COUNT_SETS = (
+    Set(FLOWS_FROM, Key.IN_LINK_AND_CONNECTION, meter=True, counting=True),
+    Set(FLOWS_TO, Key.OUT_LINK_AND_CONNECTION, meter=True, counting=True),
 )
 
 
@@ -94,7 +109,31 @@ def guard_rules() -> tuple[Rule, ...]:
     )
 
 
-def policy_rules() -> tuple[Rule, ...]:
+def limit_rules(room: int | None) -> tuple[Rule, ...]:
+    """No port fills the table of connections, which holds `room`: neither its guest, nor others outside by way of it.
+    None: this kernel cannot count them.
+
+    From outside only what a handshake opens is counted: with the rest the kernel makes room by itself, for it drops
+    connections that are not known to be wanted when it has no more."""
+    first = (State(frozenset({CtState.NEW})), First())
+    received = (_FROM_OUTSIDE, InSet(Key.OUT_LINK, PORTS), Carries(frozenset({L4.TCP, L4.SCTP})))
+    rate = OverRate(Key.IN_LINK, NEW_FLOWS, FLOWS_A_SECOND, FLOWS_AT_ONCE)
+    limits: list[tuple[str, tuple[Match, ...]]] = [(NEW_FLOWS, (_FROM_PORT, rate))]
+    if room is not None:
+        begun, taken = (_parts(room // share) for share in (SHARE_BEGUN, SHARE_RECEIVED))
+        limits += [
+            (FLOWS_FROM, (_FROM_PORT, OverCount(Key.IN_LINK_AND_CONNECTION, FLOWS_FROM, begun, PER_PART))),
+            (FLOWS_TO, (*received, OverCount(Key.OUT_LINK_AND_CONNECTION, FLOWS_TO, taken, PER_PART))),
+        ]
+    return tuple(Rule((*first, *matches), Verdict.DROP, counter) for counter, matches in limits)
+
+
+def _parts(connections: int) -> int:
+    """Into how many parts they are divided: a power of two, and never more than they are."""
+    return max(FEWEST_PARTS, 1 << (connections // PER_PART).bit_length() >> 1)
+
+
+def policy_rules(room: int | None = ROOM) -> tuple[Rule, ...]:
     """The end of the forward chain, for a kernel that tracks bridged connections.
 
     A connection is known by its addresses, and a guest could send under another's, so that what it sends next would be
@@ -107,11 +146,7 @@ def policy_rules() -> tuple[Rule, ...]:
         Rule((_NOT_IP,), Verdict.ACCEPT),
         Rule((_IPV6, Icmp6Type(CONTROL)), Verdict.ACCEPT),
         Rule((_IPV4, Carries(frozenset({L4.IGMP}))), Verdict.ACCEPT),
-        Rule(
-            (fresh, First(), _FROM_PORT, OverRate(Key.IN_LINK, NEW_FLOWS, FLOWS_A_SECOND, FLOWS_AT_ONCE)),
-            Verdict.DROP,
-            "new_flows",
-        ),
+        *limit_rules(room),
         Rule((fresh, _FROM_PORT), SetMark(Key.IN_LINK, MARKS)),
         Rule((known, Reply(), InSet(Key.MARK_AND_OUT_LINK, BEGUN_BY)), Verdict.ACCEPT),
         Rule((known, Reply(), InSet(Key.OUT_LINK, PORTS, False), Unmarked()), Verdict.ACCEPT),

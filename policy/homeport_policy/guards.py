@@ -138,9 +138,16 @@ class GuardedPort:
     mark: int = 0
 
 
-def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, tracking: bool = False) -> Ruleset:
+def base(
+    placement: Placement = Placement.SWITCH,
+    table: str = TABLE,
+    *,
+    tracking: bool = False,
+    room: int | None = forward.ROOM,
+) -> Ruleset:
     """The table with its chains and empty sets. Applied again it puts back rules that somebody took, and nothing else.
-    `tracking`: the kernel tracks bridged connections, without which no policy can be enforced."""
+    `tracking`: the kernel tracks bridged connections, without which no policy can be enforced. `room`: how many it
+    tracks at most; None where it cannot count those of one port."""
     sets: tuple[Set | Map, ...] = (
         Set(UPLINKS, Key.IN_LINK),
         Set(PORTS, Key.IN_LINK),
@@ -177,8 +184,8 @@ def base(placement: Placement = Placement.SWITCH, table: str = TABLE, *, trackin
     more: tuple[Chain, ...] = ()
     if tracking:
         zones, zone_maps = _zones(placement)
-        sets += (*zone_maps, *forward.POLICY_SETS)
-        policies, more = forward.policy_rules(), forward.policy_chains()
+        sets += (*zone_maps, *forward.POLICY_SETS, *(forward.COUNT_SETS if room is not None else ()))
+        policies, more = forward.policy_rules(room), forward.policy_chains()
     chains = (
         *more,
         *_foreign(claims_group(placement, table)),

@@ -34,6 +34,7 @@ from homeport_policy.ruleset import (
     NdTargetLinkLocal,
     NoSyn,
     OuterTag,
+    OverCount,
     OverRate,
     Part,
     PortRange,
@@ -59,6 +60,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _LINK = re.compile(r"[A-Za-z0-9_.=@+~-]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _NAMES = {EtherType.IPV4: "ip", EtherType.IPV6: "ip6", EtherType.ARP: "arp"}
+# Elements go with their last connection; the kernel refuses a timeout beside counts.
+_COUNTING = "size 131072; flags dynamic; "
 _LEADS: Mapping[type, Leads] = {Dispatch: Leads.CHAIN, SetZone: Leads.ZONE, SetMark: Leads.MARK}
 
 
@@ -89,6 +92,7 @@ def add_set(table: str, each: Set | Map) -> str:
         what = f"{each.key.type if chains else f'typeof {each.key.expression}'} : {each.leads.value}"
         return f"add map {_table(table)} {each.name} {{ {what}; }}"
     meter = f"size 65536; flags dynamic; timeout {each.kept}; " if each.meter else ""
+    meter = _COUNTING if each.counting else meter
     return f"add set {_table(table)} {each.name} {{ {each.key.type}; {meter}}}"
 
 
@@ -187,7 +191,9 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
     where = f"chain {chain.name}"
     carried: EtherType | None = None
     for match in rule.matches:
-        if isinstance(match, InSet | OverRate | WithinRate):
+        if isinstance(match, OverCount) and (match.parts < 2 or match.parts & (match.parts - 1)):
+            raise Unrenderable(f"{where}: {match.parts} parts are no power of two")
+        if isinstance(match, InSet | OverRate | WithinRate | OverCount):
             known = sets.get(match.set)
             if not isinstance(known, Set) or known.key.type != match.key.type:
                 raise Unrenderable(f"{where}: no set {match.set} of type {match.key.type}")
@@ -224,7 +230,7 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
 def _needs(match: Match) -> EtherType | None:
     """The ether type that a frame must have been found to carry before this can be read from it."""
     match match:
-        case InSet() | OverRate() | WithinRate():
+        case InSet() | OverRate() | WithinRate() | OverCount():
             return match.key.carried
         case ArpProbe():
             return EtherType.ARP
@@ -319,6 +325,9 @@ def _match(match: Match) -> str:
             over = "over " if isinstance(match, OverRate) else ""
             rate = f"limit rate {over}{match.rate}/second burst {match.burst} packets"
             return f"update @{match.set} {{ {match.key.expression} {rate} }}"
+        case OverCount():
+            part = f"{match.key.expression} & {match.parts - 1}"
+            return f"add @{match.set} {{ {part} ct count over {match.count} }}"
         case _ as never:
             assert_never(never)
 

@@ -135,6 +135,9 @@ class Key(Enum):
     IN_LINK_AND_VLAN = Reading("iifname . vlan id", "typeof iifname . vlan id")
     MARK_AND_IN_LINK = Reading("ct mark . iifname", "typeof ct mark . iifname")
     MARK_AND_OUT_LINK = Reading("ct mark . oifname", "typeof ct mark . oifname")
+    # The last is a number that the kernel draws for each connection, and nobody can guess.
+    IN_LINK_AND_CONNECTION = Reading("iifname . ct id", "typeof iifname . ct id")
+    OUT_LINK_AND_CONNECTION = Reading("oifname . ct id", "typeof oifname . ct id")
     DESTINATION = Reading("ether daddr", "type ether_addr")
     IN_LINK_AND_SOURCE4 = Reading("iifname . ip saddr", "type ifname . ipv4_addr", EtherType.IPV4)
     IN_LINK_AND_SOURCE6 = Reading("iifname . ip6 saddr", "type ifname . ipv6_addr", EtherType.IPV6)
@@ -325,6 +328,20 @@ class WithinRate:
     burst: int
 
 
+@dataclass(frozen=True, slots=True)
+class OverCount:
+    """The packet's connection would be one more than `count` that live, among those that share its key and, of its
+    number, the part below `parts`, a power of two. `set` remembers them; what has closed counts no more.
+
+    The kernel goes through all that share a key whenever one more comes, so a key alone would make that as dear as it
+    has connections."""
+
+    key: Key
+    set: str
+    parts: int
+    count: int
+
+
 Match = (
     InSet
     | Protocol
@@ -346,6 +363,7 @@ Match = (
     | NoSyn
     | OverRate
     | WithinRate
+    | OverCount
 )
 
 
@@ -383,12 +401,14 @@ class Chain:
 @dataclass(frozen=True, slots=True)
 class Set:
     """A set whose elements come and go by `Change`. `meter`: the kernel fills it, from `OverRate`, `WithinRate` or
-    `Touch`, and forgets a key that it has not seen for `kept`, a time as nft(8) writes it."""
+    `Touch`, and forgets a key that it has not seen for `kept`, a time as nft(8) writes it; or (`counting`) from
+    `OverCount`, and forgets a key with its last connection."""
 
     name: str
     key: Key
     meter: bool = False
     kept: str = "1m"
+    counting: bool = False
 
 
 class Leads(Enum):

@@ -35,6 +35,7 @@ from homeport_policy.ruleset import (
     NdTargetLinkLocal,
     NoSyn,
     OuterTag,
+    OverCount,
     OverRate,
     Part,
     Protocol,
@@ -59,7 +60,8 @@ from homeport_policy.ruleset import (
 class Frame:
     """What rules look at. `carries` is the ether type behind the outer tag, `tag` the outer tag's own type.
     `fragment_of` is what stands behind the header of an IPv6 fragment, `nd_target` the target of a neighbour
-    solicitation or advertisement, `opens` a TCP segment with SYN alone, `first` the first packet of a connection."""
+    solicitation or advertisement, `opens` a TCP segment with SYN alone. `first`: no packet of its connection has passed
+    yet."""
 
     into: str
     out: str
@@ -88,11 +90,13 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Chains by name, the keys that are in each set, and what each map has for its keys."""
+    """Chains by name, the keys that are in each set, and what each map has for its keys. `full` are the meters where
+    every key is at its limit; one packet alone is over none."""
 
     chains: Mapping[str, Chain]
     sets: Mapping[str, frozenset[tuple[Part, ...]]]
     maps: Mapping[str, Mapping[tuple[Part, ...], str | int]]
+    full: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -213,10 +217,10 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return frame.zone == zone
         case NoSyn():
             return frame.protocol == L4.TCP and not frame.opens
-        case OverRate():
-            return False  # one packet alone is over no rate
+        case OverRate() | OverCount():
+            return match.set in loaded.full
         case WithinRate():
-            return True
+            return match.set not in loaded.full
         case _ as never:
             assert_never(never)
 
@@ -237,6 +241,8 @@ _PARTS: Mapping[Key, Callable[[Frame], tuple[Part | None, ...]]] = {
     Key.IN_LINK_AND_VLAN: lambda f: (f.into, f.vlan),
     Key.MARK_AND_IN_LINK: lambda f: (f.mark, f.into),
     Key.MARK_AND_OUT_LINK: lambda f: (f.mark, f.out),
+    Key.IN_LINK_AND_CONNECTION: lambda f: (f.into, None),  # the number is the kernel's
+    Key.OUT_LINK_AND_CONNECTION: lambda f: (f.out, None),
     Key.DESTINATION: lambda f: (f.target_mac,),
     Key.IN_LINK_AND_SOURCE4: lambda f: (f.into, f.source),
     Key.IN_LINK_AND_SOURCE6: lambda f: (f.into, f.source),

@@ -1,10 +1,10 @@
 """Counters of the kernel as metrics."""
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from homeport_agent.counters import families
+from homeport_agent.counters import families, fillings
 from homeport_api.addresses import L2Domain
 from homeport_api.networkpolicy import Direction, PolicyKey, PolicyKind
 from homeport_policy.program import Counted
@@ -24,10 +24,10 @@ COUNTED = {
 }
 
 
-def told(read: list[dict[str, int]]) -> list[str]:
+def told(*made: Metric) -> list[str]:
     class Read(Collector):
-        def collect(self) -> list[CounterMetricFamily]:
-            return list(families(read, COUNTED))
+        def collect(self) -> list[Metric]:
+            return list(made)
 
     registry = CollectorRegistry()
     registry.register(Read())
@@ -37,7 +37,7 @@ def told(read: list[dict[str, int]]) -> list[str]:
 def test_counters_are_summed_over_sides_and_domains() -> None:
     switch = {"p_1_0": 1, "p_2_0": 2, "in_4_denied": 4, "out_5_denied": 5, "muted": 6, "p_old_0": 99}
     host = {"p_1_0": 10, "p_3_1": 7, "muted": 60, "foreign_mac": 0}
-    assert told([switch, host]) == [
+    assert told(*families([switch, host], COUNTED)) == [
         'homeport_policy_packets_total{direction="ingress",kind="NetworkPolicy",namespace="shop",policy="db",'
         'rule="0"} 13.0',
         'homeport_policy_packets_total{direction="egress",kind="MultiNetworkPolicy",namespace="shop",policy="deny",'
@@ -46,6 +46,13 @@ def test_counters_are_summed_over_sides_and_domains() -> None:
         'homeport_policy_denied_packets_total{direction="ingress",namespace="shop",policies="deny,db"} 4.0',
         'homeport_guard_drops_total{reason="foreign_mac"} 0.0',
         'homeport_guard_drops_total{reason="muted"} 66.0',
+    ]
+
+
+def test_a_table_is_as_full_as_the_kernel_says() -> None:
+    assert told(*fillings({"switch": (7, 262144)})) == [
+        'homeport_tracked_connections{place="switch"} 7.0',
+        'homeport_tracked_connections_limit{place="switch"} 262144.0',
     ]
 
 

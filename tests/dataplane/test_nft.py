@@ -121,7 +121,11 @@ def test_features_are_what_a_trial_by_hand_finds(switch: Box) -> None:
     )
     assert features.vlan_filtering == (by_hand.returncode == 0)
     chain = "table bridge t {{ chain c {{ type filter hook forward priority -200; {}; }}; }}"
-    for rule, found in (("ct state new", features.bridge_conntrack), ("meta ibrpvid 1", features.bridge_meta)):
+    for rule, found in (
+        ("ct state new", features.bridge_conntrack),
+        ("meta ibrpvid 1", features.bridge_meta),
+        ("ct count over 1 drop", features.connection_count),
+    ):
         done = switch.shell.run("nft", "-f", "-", stdin=chain.format(rule), check=False)
         assert found == (done.returncode == 0)
     assert probe() is features

@@ -83,7 +83,7 @@ def ruleset(namespace: Namespace) -> str:
     """All rules and elements, without counts; but for sets that the kernel fills by itself, whose elements come and
     go."""
     listed = namespace.run("nft", "--stateless", "list", "ruleset").stdout
-    return re.sub(r"\tset (new_flows|claims|used[46]) \{.*?\n\t\}\n", "", listed, flags=re.DOTALL)
+    return re.sub(r"\tset (new_flows|flows_from|flows_to|claims|used[46]) \{.*?\n\t\}\n", "", listed, flags=re.DOTALL)
 
 
 def frame(*types: int, source: str, to: str = BROADCAST, tags: tuple[int, ...] = ()) -> bytes:

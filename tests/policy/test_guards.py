@@ -15,7 +15,7 @@ from homeport_policy.guards import GuardedPort, Placement
 from homeport_policy.listing import read_element
 from homeport_policy.program import NOTHING
 from homeport_policy.render import render
-from homeport_policy.ruleset import L4, Change, Element, EtherType, Ruleset, Verdict, element
+from homeport_policy.ruleset import L4, Change, CtState, Element, EtherType, OverCount, Ruleset, Verdict, element
 from homeport_policy.simulate import Frame, judge, load
 
 OWN4, OWN6, GATEWAY6 = ip_address("192.0.2.1"), ip_address("2001:db8::1"), ip_address("fe80::1")
@@ -230,6 +230,53 @@ def test_claims_on_bridges_of_the_node_have_a_group_of_each_agents_own() -> None
     assert one != other
     assert guards.claims_group(Placement.SWITCH) == guards.claims_group(Placement.SWITCH, "other")
     assert all(0 < each < 1 << 16 for each in (one, other))
+
+
+LIMITED = frozenset({"new_flows", "flows_from", "flows_to"})
+SYN = frame(protocol=L4.TCP)
+OTHERS = replace(SYN, into=UPLINK, out=ACCESS.name)
+
+
+@pytest.mark.parametrize(
+    ("data", "full", "reason"),
+    [
+        pytest.param(SYN, {"new_flows"}, "new_flows", id="too many a second"),
+        pytest.param(SYN, {"flows_from"}, "flows_from", id="too many at once"),
+        pytest.param(frame(protocol=L4.UDP), {"flows_from"}, "flows_from", id="a datagram"),
+        pytest.param(replace(SYN, first=False), LIMITED, None, id="the next packet before any answer"),
+        pytest.param(replace(SYN, state=CtState.ESTABLISHED, first=False), LIMITED, None, id="one that was begun"),
+        pytest.param(frame(EtherType.ARP, state=CtState.UNTRACKED), LIMITED, None, id="ARP"),
+        pytest.param(SYN, {"flows_to"}, None, id="others are too many, it may begin some"),
+        pytest.param(OTHERS, {"flows_to"}, "flows_to", id="too many from outside"),
+        pytest.param(OTHERS, {"new_flows", "flows_from"}, None, id="from outside it is not the guest's own"),
+        pytest.param(replace(OTHERS, protocol=L4.UDP), LIMITED, None, id="a datagram from outside"),
+        pytest.param(replace(OTHERS, into=TRUNK.name), {"flows_to"}, None, id="another guest's is its own"),
+    ],
+)
+def test_connections_of_a_port_are_limited(data: Frame, full: set[str], reason: str | None) -> None:
+    table = guards.base(tracking=True)
+    loaded = load(table, NOTHING, ALL)
+    judged = judge(replace(loaded, full=frozenset(full)), "forward", data)
+    assert (judged.verdict is Verdict.DROP, *judged.counted) == ((False,) if reason is None else (True, reason))
+
+
+@pytest.mark.parametrize(
+    ("room", "begun", "received"), [(262_144, 1024, 2048), (65_536, 256, 512), (131_073, 512, 1024), (100, 16, 16)]
+)
+def test_a_port_has_a_share_of_what_the_kernel_tracks(room: int, begun: int, received: int) -> None:
+    found = {
+        match.set: match.parts * match.count
+        for chain in guards.base(tracking=True, room=room).chains
+        for rule in chain.rules
+        for match in rule.matches
+        if isinstance(match, OverCount)
+    }
+    assert found == {"flows_from": begun * 32, "flows_to": received * 32}
+
+
+def test_a_kernel_that_cannot_count_limits_the_rate_alone() -> None:
+    table = guards.base(tracking=True, room=None)
+    assert LIMITED & {*table.counters} == LIMITED & {each.name for each in table.sets} == {"new_flows"}
 
 
 def test_a_muted_port_is_silent_both_ways() -> None:

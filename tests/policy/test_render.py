@@ -31,6 +31,7 @@ from homeport_policy.ruleset import (
     Match,
     NoSyn,
     OuterTag,
+    OverCount,
     OverRate,
     PortRange,
     Protocol,
@@ -53,11 +54,12 @@ from homeport_policy.ruleset import (
 IPV4, IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
 _PORTS = Set("ports", Key.IN_LINK)
 _METER = Set("meter", Key.IN_LINK, meter=True)
+_COUNTS = Set("counts", Key.IN_LINK_AND_CONNECTION, meter=True, counting=True)
 
 
 def ruleset(*matches: Match, hook: Hook = Hook.PREROUTING, priority: int = -300, counter: str | None = None) -> Ruleset:
     rule = Rule(matches, Verdict.DROP, counter)
-    return Ruleset("homeport", ("seen",), (_PORTS, _METER), (Chain("c", hook, priority, (rule,)),))
+    return Ruleset("homeport", ("seen",), (_PORTS, _METER, _COUNTS), (Chain("c", hook, priority, (rule,)),))
 
 
 def touching(key: Key, name: str) -> Ruleset:
@@ -76,6 +78,7 @@ def test_a_whole_table() -> None:
         "add counter bridge homeport seen",
         "add set bridge homeport ports { type ifname; }",
         "add set bridge homeport meter { type ifname; size 65536; flags dynamic; timeout 1m; }",
+        "add set bridge homeport counts { typeof iifname . ct id; size 131072; flags dynamic; }",
         "add chain bridge homeport c { type filter hook prerouting priority -300; policy accept; }",
         "flush chain bridge homeport c",
         'add rule bridge homeport c iifname @ports counter name seen drop comment "c3bd43be0937"',
@@ -132,6 +135,11 @@ def test_a_match(match: Match, text: str) -> None:
         ),
         pytest.param((State(frozenset({CtState.NEW})), First()), "ct state new ct status & confirmed == 0"),
         pytest.param((InZone(16384),), "ct zone 16384", id="zone"),
+        pytest.param(
+            (First(), OverCount(Key.IN_LINK_AND_CONNECTION, "counts", 16, 32)),
+            "ct status & confirmed == 0 add @counts { iifname . ct id & 15 ct count over 32 }",
+            id="count",
+        ),
         pytest.param((IPV6, FragmentOf(frozenset({60, 0}))), "meta protocol ip6 frag nexthdr { 0, 60 }", id="fragment"),
         pytest.param(
             (OverRate(Key.IN_LINK, "meter", 10, 20),),
@@ -206,6 +214,9 @@ def test_actions(rule: Rule, text: str) -> None:
         ),
         pytest.param(ruleset(IPV4, Icmp6Type(frozenset({135}))), "needs `meta protocol ip6`", id="ND in IPv4"),
         pytest.param(ruleset(IPV4, FragmentOf(frozenset({60}))), "needs `meta protocol ip6`", id="fragment of IPv4"),
+        pytest.param(
+            ruleset(OverCount(Key.IN_LINK_AND_CONNECTION, "counts", 24, 32)), "no power of two", id="odd parts"
+        ),
         pytest.param(ruleset(IPV4, Within(Side.SOURCE, ())), "nothing at all", id="no range"),
         pytest.param(ruleset(ToPort(())), "nothing at all", id="no port"),
         pytest.param(
