@@ -4,8 +4,11 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
+from homeport_api.interface import AllowedAddress, InterfaceKey
 from homeport_api.networkpolicy import NetworkPolicy
 from homeport_api.wire import MULTI_NETWORK_POLICY, NETWORK_POLICY
 from homeport_netns_fixtures.topology import Node
@@ -92,6 +95,29 @@ class Policies:
         """Where the guest's port leads in its node's table."""
         found = maps(guest.node)
         return found["egress"].get(guest.port), found["ingress"].get(guest.port)
+
+
+@contextlib.contextmanager
+def allowed(lan: Lan, guest: Guest, *addresses: str) -> Iterator[None]:
+    """The guest may use these besides its own."""
+    interfaces = Objects(lan.store).interfaces
+
+    def write(*texts: str) -> None:
+        known = interfaces.get(InterfaceKey("default", f"{guest.name}-eth0"))
+        spec = replace(known.spec, allowed=tuple(AllowedAddress(ip_address(text)) for text in texts))
+        interfaces.save(replace(known, spec=spec))
+
+    def may_use() -> set[str]:
+        listed = guest.node.switch.run("nft", "list", "set", "bridge", "homeport", "sources6").stdout
+        return {address for address in addresses if f'"{guest.port}" . {address}' in listed}
+
+    write(*addresses)
+    wait_until(lambda: may_use() == set(addresses), f"{guest.name} may use them")
+    try:
+        yield
+    finally:
+        write()
+        wait_until(lambda: not may_use(), f"{guest.name} may use them no more")
 
 
 def table(node: Node) -> list[dict[str, Any]]:

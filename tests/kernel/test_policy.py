@@ -4,18 +4,16 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
-from homeport_api.interface import AllowedAddress, InterfaceKey
 from homeport_api.node import TroubleReason
 from homeport_netns_fixtures.capture import Capture, send
 from homeport_store.objects import Objects
 
-from .lan import Guest, Lan, ping, wait_until
-from .policies import OTHER, PORT, Policies, allow, connect, denied, maps, of, policy, reaches, server
+from .lan import Lan, ping, wait_until
+from .policies import OTHER, PORT, Policies, allow, allowed, connect, denied, maps, of, policy, reaches, server
 
 DATAGRAMS = 20_000
 
@@ -223,29 +221,6 @@ def test_a_stream_that_nobody_answers_is_one_connection(lan: Lan) -> None:
             for data in frames:
                 raw.send(data)
             assert (lan.drops(lan.a)["new_flows"] > before) == dropped
-
-
-@contextlib.contextmanager
-def allowed(lan: Lan, guest: Guest, *addresses: str) -> Iterator[None]:
-    """The guest may use these besides its own."""
-    interfaces = Objects(lan.store).interfaces
-
-    def write(*texts: str) -> None:
-        known = interfaces.get(InterfaceKey("default", f"{guest.name}-eth0"))
-        spec = replace(known.spec, allowed=tuple(AllowedAddress(ip_address(text)) for text in texts))
-        interfaces.save(replace(known, spec=spec))
-
-    def may_use() -> set[str]:
-        listed = guest.node.switch.run("nft", "list", "set", "bridge", "homeport", "sources6").stdout
-        return {address for address in addresses if f'"{guest.port}" . {address}' in listed}
-
-    write(*addresses)
-    wait_until(lambda: may_use() == set(addresses), f"{guest.name} may use them")
-    try:
-        yield
-    finally:
-        write()
-        wait_until(lambda: not may_use(), f"{guest.name} may use them no more")
 
 
 def udp6(source_mac: str, target_mac: str, source: str, target: str, source_port: int, target_port: int) -> bytes:
