@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
 from homeport_api import wire
-from homeport_api.addresses import IpAddress
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import Condition
 from homeport_api.network import Network
@@ -61,7 +60,6 @@ _NETWORK_WIDE = ("POOLS", "GATEWAY", "MTU", "CONDITIONS")
 _WORKLOAD = ("LABELS", "PORTS")
 _INTERFACE_WIDE = ("VM", "INTERFACE", "EPOCH", "CONTAINER", *_WORKLOAD)
 _INTERFACE = ("NAME", "NETWORK", "IP", "MAC", "PHASE", "NODE", "AGE", *_INTERFACE_WIDE)
-_ADDRESSES = 4
 _MACHINE = ("NAME", "INTERFACES", "IP", "AGE", *_WORKLOAD)
 _POLICY = (
     *("NAME", "POD-SELECTOR", "TYPES", "NETWORKS", "INTERFACES", "ENFORCED", "AGE"),
@@ -97,7 +95,7 @@ def _interface_row(interface: Interface, workloads: Mapping[InterfaceKey, Worklo
     return (
         interface.meta.name,
         spec.network,
-        _addresses(status.owned),
+        _words(*status.owned),
         status.mac or "",
         status.phase.value,
         holder.node if holder else "",
@@ -125,7 +123,7 @@ def _machine_row(
     ]
     names = ", ".join(entry.name for entry in machine.interfaces)
     cells = _workload_cells(known_as(key, workloads.get(key), vm=True))
-    return (machine.meta.name, names, _addresses(own), _age(machine.meta.created, now), *cells)
+    return (machine.meta.name, names, _words(*own), _age(machine.meta.created, now), *cells)
 
 
 def _policy_row(policy: NetworkPolicy, now: float) -> tuple[str, ...]:
@@ -200,11 +198,8 @@ def _age(created: float, now: float) -> str:
     return age(now - created) if created else ""
 
 
-def _addresses(own: Sequence[IpAddress]) -> str:
-    """A guest may have taken sixteen: `describe` has all of them."""
-    left = len(own) - _ADDRESSES
-    return _words(*own[:_ADDRESSES], f"and {left} more" if left > 0 else "")
-
-
 def _words(*values: object) -> str:
-    return ", ".join(str(value) for value in values if value)
+    """Four of them, and how many more there are: a guest may have taken sixteen addresses. `describe` has them all."""
+    words = [str(value) for value in values if value]
+    more = [f"and {len(words) - 4} more"] if len(words) > 4 else []
+    return ", ".join(words[:4] + more)
