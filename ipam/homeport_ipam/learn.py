@@ -18,7 +18,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, ip_network
 
 from homeport_api import wire
-from homeport_api.addresses import IpAddress, IpNetwork, L2Domain, is_made_from_mac, link_local_of
+from homeport_api.addresses import IpAddress, IpNetwork, is_made_from_mac, link_local_of
 from homeport_api.attachment import Nic
 from homeport_api.interface import Interface, LearnedAddress
 from homeport_api.network import Network
@@ -112,6 +112,8 @@ def why_not_learned(
     network: Network, interface: Interface, address: IpAddress, neighbours: Sequence[Network]
 ) -> str | None:
     """Why no guest of the Network, or not this one, may take the address by itself; None when it may."""
+    if network.spec.security is not None and not network.spec.security.anti_spoof:
+        return f"would be kept from nobody: Network {network.name} has antiSpoof off"
     if not _is_a_hosts(address):
         return "is no address of a host"
     there = [each for each in neighbours if each.l2_domain == network.l2_domain and each.name != network.name]
@@ -162,12 +164,6 @@ def draft_outgrown(
     given = given_families(network, after)
     gone = [each.address for each in learned if each.address.version in given and not each.address.is_link_local]
     return draft_surrender(snapshot, draft, after, network, gone, OUTGROWN, now, random) if gone else after
-
-
-def domain_of(network: Network) -> L2Domain | None:
-    """Where guests of the Network may take addresses; None where there is nothing to learn."""
-    security = network.spec.security
-    return None if security is not None and not security.anti_spoof else network.l2_domain
 
 
 def _holds(interface: Interface, nic: Nic) -> bool:

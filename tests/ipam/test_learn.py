@@ -13,7 +13,6 @@ from homeport_api.errors import AddressOwned, InUse
 from homeport_api.interface import InterfaceKey
 from homeport_api.network import L2Config, Network, Security, Trunk
 from homeport_api.owner import OwnerKind
-from homeport_ipam import learn
 from homeport_ipam.fsck import Wrong, repair
 from homeport_ipam.journal import RELEASE
 from homeport_ipam.learn import EVICTED, MOST, OUTGROWN, Answer, Refusal
@@ -342,7 +341,10 @@ def test_fsck_finds_leaked_missing_and_doubled_ones() -> None:
 
 def test_where_nothing_is_learned() -> None:
     lax = replace(HOSTS, spec=replace(HOSTS.spec, security=Security(anti_spoof=False)))
-    assert learn.domain_of(HOSTS) == DOMAIN
-    assert learn.domain_of(lax) is None
+    there = World((lax,))
+    answer = take(there, attach(there), ONE)
+    assert (answer.refusal, learned(there)) == (Refusal.NOT_LEARNED, [])
     trunk = replace(HOSTS, spec=replace(HOSTS.spec, l2=L2Config(trunk=Trunk((VLANS,)))))
-    assert learn.domain_of(trunk) is None
+    there = World((trunk,))
+    holder = there.allocator.attach(call(nic("web", net="open", admin=True)))[0].nic
+    assert take(there, holder, ONE).refusal is Refusal.STALE, "without a native VLAN it has no addresses"
