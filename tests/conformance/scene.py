@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import ip_address
 
-from homeport_api.addresses import IpAddress, L2Domain, MacAddress
+from homeport_api.addresses import IpAddress, L2Domain, MacAddress, link_local_of
 from homeport_api.interface import InterfaceKey
 from homeport_policy import guards
 from homeport_policy.evaluate import Packet
@@ -69,7 +69,12 @@ class Scene:
         """Everything in the base table's sets and maps: guards of the open ports, the bystander's and the uplink's."""
         ports = [port for port, _ in self._ports(layout)]
         ports.append(
-            GuardedPort(BYSTANDER, mac_of(BYSTANDER), addresses=frozenset({BYSTANDERS_ADDRESS}), zone=ZONES[HERE])
+            GuardedPort(
+                BYSTANDER,
+                mac_of(BYSTANDER),
+                addresses=frozenset({BYSTANDERS_ADDRESS, link_local_of(mac_of(BYSTANDER))}),
+                zone=ZONES[HERE],
+            )
         )
         found = {each for port in ports for each in guards.guards_of(port, tracking=True)}
         found |= {element(guards.SPEAKING, port.name) for port in ports}
@@ -88,7 +93,7 @@ class Scene:
                         endpoint.port,
                         mac_of(endpoint.port),
                         trunk=layout is Layout.TRUNK,
-                        addresses=endpoint.addresses | self.also,
+                        addresses=endpoint.addresses | self.also | {link_local_of(mac_of(endpoint.port))},
                         learning=frozenset(),
                         node=endpoint.node,
                         zone=ZONES[endpoint.domain],
