@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from homeport_netns_fixtures import capability, leftovers, programs
 from homeport_netns_fixtures.topology import NodeSpec, build
-from tests.bench import burst, contenders, footprint, ordinary, policies, report, serial, transactions
+from tests.bench import burst, contenders, footprint, ordinary, packets, policies, report, resync, serial, transactions
 from tests.bench.report import Section
 
-ROWS = ("add", "burst", "addresses", "ordinary", "agent", "policies")
+ROWS = ("add", "burst", "addresses", "ordinary", "agent", "policies", "packets", "resync")
 
 
 def main() -> int:
@@ -57,6 +57,10 @@ def _measure(rows: list[str], quick: bool) -> Iterator[Section]:
         yield transactions.section(quick)
     if "policies" in rows:
         yield policies.section(quick)
+    if "packets" in rows:
+        yield packets.section(quick)
+    if "resync" in rows:
+        yield resync.section(quick)
     if not {"add", "burst", "ordinary", "agent"} & set(rows):
         return
     with contextlib.ExitStack() as stack:

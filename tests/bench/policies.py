@@ -46,8 +46,8 @@ def section(quick: bool) -> Section:
     """Changes of one workload's labels, one after the other, each until the kernel has it."""
     changes = 30 if quick else 300
     whole = [_whole() for _ in range(1 if quick else 3)]
-    compiler = _compiler()
-    program = compiler.program()
+    made = compiler()
+    program = made.program()
     took: list[float] = []
     with _table() as nft:
         began = time.perf_counter()
@@ -56,8 +56,8 @@ def section(quick: bool) -> Section:
         for number in range(changes):
             at = HERE + number
             began = time.perf_counter()
-            compiler.put_workload(_key(at), Workload(_labels(at * 13 + 7), ()))
-            after = compiler.program()
+            made.put_workload(owner(at), Workload(labels(at * 13 + 7), ()))
+            after = made.program()
             text = plan_update(present_of(program), after, guards.TABLE)
             if text:
                 nft.apply(text)
@@ -93,28 +93,29 @@ def _whole() -> tuple[float, int]:
     return float(seconds), int(memory)
 
 
-def _key(number: int) -> InterfaceKey:
+def owner(number: int) -> InterfaceKey:
     return InterfaceKey(f"ns{number % NAMESPACES}", f"vm{number}")
 
 
-def _labels(number: int) -> dict[str, str]:
+def labels(number: int) -> dict[str, str]:
     return {"app": f"app{number % 200}", "tier": f"t{number % 5}"}
 
 
-def _compiler() -> Compiler:
-    compiler = Compiler()
+def compiler(count: int = POLICIES) -> Compiler:
+    """Knows all of it, and has compiled nothing yet."""
+    made = Compiler()
     for number in range(ADDRESSES):
-        owner = _key(number)
-        key = EndpointKey(InterfaceKey(owner.namespace, f"{owner.name}-eth0"), DOMAIN)
+        workload = owner(number)
+        key = EndpointKey(InterfaceKey(workload.namespace, f"{workload.name}-eth0"), DOMAIN)
         port = f"hp{number}" if number < HERE else None
-        compiler.put_workload(owner, Workload(_labels(number), ()))
-        compiler.put_endpoint(Endpoint(key, owner, "blue", frozenset({IPv4Address(0x0A000001 + number)}), port))
-    for number in range(POLICIES):
-        compiler.put_policy(_policy(number))
-    return compiler
+        made.put_workload(workload, Workload(labels(number), ()))
+        made.put_endpoint(Endpoint(key, workload, "blue", frozenset({IPv4Address(0x0A000001 + number)}), port))
+    for number in range(count):
+        made.put_policy(policy(number))
+    return made
 
 
-def _policy(number: int) -> NetworkPolicy:
+def policy(number: int) -> NetworkPolicy:
     """Two sorts of peers, one in every namespace, and a port."""
 
     def app(which: int) -> Selector:
@@ -144,9 +145,9 @@ def _table() -> Iterator[Nft]:
 
 
 def _main() -> None:
-    compiler = _compiler()
+    made = compiler()
     began = time.perf_counter()
-    compiler.program()
+    made.program()
     seconds = time.perf_counter() - began
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 

@@ -60,14 +60,15 @@ PREFIXES = {
 }
 
 
-def wait_until(condition: Callable[[], object], what: str, within: float = WITHIN) -> float:
-    """Prints and returns how long it took."""
+def wait_until(condition: Callable[[], object], what: str, within: float = WITHIN, *, say: bool = True) -> float:
+    """Returns how long it took, and prints it."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() < began + within, f"not within {within:.0f} s: {what}"
         time.sleep(0.01)
     took = time.monotonic() - began
-    print(f"{what}: {took:.3f} s")
+    if say:
+        print(f"{what}: {took:.3f} s")
     return took
 
 
