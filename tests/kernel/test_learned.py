@@ -66,17 +66,22 @@ def serving(guest: Guest, address: str) -> Iterator[None]:
 
 def test_an_address_has_one_owner_on_all_nodes_and_moves_with_him(lan: Lan, open_network: None) -> None:
     (one4, one6), (two4, two6), (three4, _) = ADDRESSES.values()
-    policies = Policies(lan)
+    policies, guests = Policies(lan), dict[str, Guest]()
+
+    def leave() -> None:
+        for guest in guests.values():
+            lan.detach(guest)
+
     with contextlib.ExitStack() as stack:
-        one, two = join(lan, lan.a, "open1", 1), join(lan, lan.b, "open2", 2)
-        stack.callback(lan.detach, two)
+        stack.callback(leave)
+        one = guests["open1"] = join(lan, lan.a, "open1", 1)
+        two = guests["open2"] = join(lan, lan.b, "open2", 2)
         wait_until(lambda: ping(one, two4, wait=1), "they reach one another by IPv4")
         wait_until(lambda: ping(one, two6, wait=1), "and by IPv6")
         wait_until(lambda: (took(lan, "open1"), took(lan, "open2")) == ({one4, one6}, {two4, two6}), "both are bound")
 
         # Refused to a guest of the other node, which is heard with its own.
-        thief = join(lan, lan.b, "open3", 3)
-        stack.callback(lan.detach, thief)
+        thief = guests["open3"] = join(lan, lan.b, "open3", 3)
         wait_until(lambda: ping(thief, two4, wait=1), "a third one has its own address")
         before = lan.drops(lan.b)["foreign_arp"]
         with lan.wires() as wires:
@@ -99,11 +104,10 @@ def test_an_address_has_one_owner_on_all_nodes_and_moves_with_him(lan: Lan, open
                 assert not reached(thief, address)
 
         # It goes where its Interface goes: nothing there is lost, and it is refused elsewhere still.
-        lan.detach(one)
+        lan.detach(guests.pop("open1"))
         send(thief.namespace, "eth0", arp(thief, one4, two4))
         wait_until(lambda: lan.drops(lan.b)["foreign_arp"] >= before + 4, "nobody holds it, and it is not free")
-        moved = join(lan, lan.b, "open1", 1)
-        stack.callback(lan.detach, moved)
+        moved = guests["open1"] = join(lan, lan.b, "open1", 1)
         before = lan.drops(lan.b)["foreign_arp"]
         assert ping(moved, three4)
         assert lan.drops(lan.b)["foreign_arp"] == before
