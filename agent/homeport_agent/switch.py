@@ -407,6 +407,7 @@ class Switch:
             self._vlan_zones(port),
             port.placement.place is Place.HOST,
             guards.mark_of(port.nic.uid),
+            port.placement.port.untagged if port.placement.trunk else None,
         )
 
     def _vlan_zones(self, port: Port) -> tuple[tuple[int, int], ...]:

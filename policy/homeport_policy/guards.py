@@ -15,8 +15,12 @@ loaded, and fails closed.
     dhcp_servers  its guest may answer DHCP                 may not
     routers       its guest may advertise routes            may not
 
-So the loss of an element never opens anything. On a bridge of the node, only frames from and to our ports are judged,
-and frames for the bridge itself pass: the node may speak to its guests there.
+So the loss of an element never opens anything. The other way round are `forbidden…`, addresses of others, and
+`natives`, the VLAN that a trunk's guest sends without a tag: with its tag frames would be in the same VLAN, and nothing
+is known of the addresses of what has a tag.
+
+On a bridge of the node, only frames from and to our ports are judged, and frames for the bridge itself pass: the node
+may speak to its guests there.
 
 Who takes an address by itself asks first whether anybody has it, which always passes, or just uses it, which is dropped
 like every use of what is not its own. The agent is told of both (`claim`), as often as `CLAIMS_A_SECOND` of a port, and
@@ -54,6 +58,7 @@ from homeport_policy.ruleset import (
     Map,
     NdTargetLinkLocal,
     OuterTag,
+    PriorityTag,
     Protocol,
     Rule,
     Ruleset,
@@ -69,7 +74,7 @@ from homeport_policy.ruleset import (
 
 TABLE = "homeport"
 PORTS = forward.PORTS
-UPLINKS, SPEAKING, TRUNKS, LAX, MACS = "uplinks", "speaking", "trunks", "lax", "macs"
+UPLINKS, SPEAKING, TRUNKS, NATIVES, LAX, MACS = "uplinks", "speaking", "trunks", "natives", "lax", "macs"
 SOURCES4, SOURCES6, TARGETS6 = "sources4", "sources6", "targets6"
 LEARNING4, LEARNING6 = "learning4", "learning6"
 USED4, USED6, CLAIMS, CLAIM = "used4", "used6", "claims", "claim"
@@ -90,6 +95,7 @@ _PREROUTING = -300
 _FILTER = -200
 
 _TAGS = frozenset((EtherType.VLAN, EtherType.SERVICE_VLAN))
+_VLAN = OuterTag(frozenset({EtherType.VLAN}))
 _CARRIED = frozenset((EtherType.IPV4, EtherType.IPV6, EtherType.ARP, EtherType.RARP))
 _IPV4, _IPV6 = Protocol(frozenset({EtherType.IPV4})), Protocol(frozenset({EtherType.IPV6}))
 _ARP, _RARP = Protocol(frozenset({EtherType.ARP})), Protocol(frozenset({EtherType.RARP}))
@@ -115,9 +121,9 @@ class Placement(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GuardedPort:
-    """A port as its guards see it. `trunk`: it may send one VLAN tag. `addresses` are those it may send from; of a
-    family in `learning`, and link-local, it may take further ones. `forbidden` are link-local addresses of others, such
-    as the gateway's.
+    """A port as its guards see it. `trunk`: it may send one VLAN tag, but not that of `native`, which is where it is
+    without one. `addresses` are those it may send from; of a family in `learning`, and link-local, it may take further
+    ones. `forbidden` are link-local addresses of others, such as the gateway's.
     `zone`: the connection tracking zone of what it sends without a tag; `vlan_zones`: with one. `among_others`: on a
     bridge of the node, where what comes for it is known by its MAC. `mark`: the number of the connections that it
     begins; 0: one made of its name."""
@@ -136,6 +142,7 @@ class GuardedPort:
     vlan_zones: tuple[tuple[int, int], ...] = ()
     among_others: bool = False
     mark: int = 0
+    native: int | None = None
 
 
 def base(
@@ -153,6 +160,7 @@ def base(
         Set(PORTS, Key.IN_LINK),
         Set(SPEAKING, Key.IN_LINK),
         Set(TRUNKS, Key.IN_LINK),
+        Set(NATIVES, Key.IN_LINK_AND_VLAN),
         Set(LAX, Key.IN_LINK),
         Set(LEARNING4, Key.IN_LINK),
         Set(LEARNING6, Key.IN_LINK),
@@ -281,7 +289,7 @@ def desired(
 OF_PORTS = (
     *(UPLINKS, PORTS, SPEAKING, TRUNKS, LAX, MACS, LEARNING4, LEARNING6, SOURCES4, SOURCES6, TARGETS6),
     *(FORBIDDEN6, FORBIDDEN_TARGETS6, DHCP_SERVERS, ROUTERS, PORT_ZONES, VLAN_ZONES, GUEST_ZONES, forward.NODES),
-    *(forward.MARKS, forward.BEGUN_BY, forward.SENT_BY),
+    *(NATIVES, forward.MARKS, forward.BEGUN_BY, forward.SENT_BY),
 )
 """The sets and maps whose elements are made here; those of the others are the program's, or the kernel's own."""
 
@@ -314,6 +322,8 @@ def _guards_of(port: GuardedPort, tracking: bool) -> Iterator[Element]:
         ROUTERS: port.router,
     }
     yield from (element(flag, name) for flag, is_set in flags.items() if is_set)
+    if port.native is not None:
+        yield element(NATIVES, name, port.native)
     for address in sorted({*port.addresses, *UNSPECIFIED}, key=lambda each: (each.version, int(each))):
         if isinstance(address, IPv4Address):
             yield element(SOURCES4, name, address)
@@ -344,9 +354,9 @@ def _zones(placement: Placement) -> tuple[tuple[Rule, ...], tuple[Set | Map, ...
     node's own connections are left alone."""
     by_vlan = Map(VLAN_ZONES, Key.IN_LINK_AND_VLAN, Leads.ZONE)
     by_port = Map(PORT_ZONES, Key.IN_LINK, Leads.ZONE)
-    tagged, untagged = (OuterTag(frozenset({EtherType.VLAN}), one_of) for one_of in (True, False))
+    untagged = OuterTag(_VLAN.types, one_of=False)
     rules = (
-        Rule((tagged,), SetZone(by_vlan.key, by_vlan.name)),
+        Rule((_VLAN,), SetZone(by_vlan.key, by_vlan.name)),
         Rule((untagged,), SetZone(by_port.key, by_port.name)),
     )
     if placement is Placement.SWITCH:
@@ -372,6 +382,9 @@ def _guards() -> tuple[Rule, ...]:
         Rule((Protocol(_TAGS),), Verdict.DROP, "tagged"),
         Rule((_is_in(TRUNKS, False), OuterTag(_TAGS)), Verdict.DROP, "tagged"),
         Rule((OuterTag(frozenset((EtherType.SERVICE_VLAN,))),), Verdict.DROP, "tagged"),
+        # The bridge takes both for frames without a tag: what is said below of tagged ones would be said of these.
+        Rule((_VLAN, PriorityTag()), Verdict.DROP, "tagged"),
+        Rule((_VLAN, InSet(Key.IN_LINK_AND_VLAN, NATIVES)), Verdict.DROP, "tagged"),
         Rule((_is_in(LAX),), Verdict.ACCEPT),
         Rule((Protocol(_CARRIED, one_of=False),), Verdict.DROP, "ethertype"),
         Rule((InSet(Key.IN_LINK_AND_SOURCE, MACS, member=False),), Verdict.DROP, "foreign_mac"),

@@ -38,6 +38,7 @@ from homeport_policy.ruleset import (
     OverRate,
     Part,
     PortRange,
+    PriorityTag,
     Protocol,
     Reply,
     Rule,
@@ -197,7 +198,7 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
             known = sets.get(match.set)
             if not isinstance(known, Set) or known.key.type != match.key.type:
                 raise Unrenderable(f"{where}: no set {match.set} of type {match.key.type}")
-        if isinstance(match, OuterTag) and chain.hook is not Hook.PREROUTING:
+        if isinstance(match, OuterTag | PriorityTag) and chain.hook is not Hook.PREROUTING:
             raise Unrenderable(f"{where}: a VLAN-aware bridge tags frames after prerouting, so every tag matches there")
         if isinstance(match, OuterTag | Protocol) and not match.types:
             raise Unrenderable(f"{where}: a match on no type at all")
@@ -289,6 +290,8 @@ def _match(match: Match) -> str:
         case OuterTag():
             # The one place where the tag itself is meant.
             return f"ether type {'' if match.one_of else '!= '}{_types(match.types)}"
+        case PriorityTag():
+            return "vlan id 0"
         case LinkLocalDestination():
             return "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00"
         case Within():

@@ -203,6 +203,12 @@ class OuterTag:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorityTag:
+    """The outer tag has VLAN ID 0: a priority, and no VLAN (IEEE 802.1Q, table 9-2). After an `OuterTag` that says that
+    there is one."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkLocalDestination:
     """The destination is one of 01:80:c2:00:00:00 to 0f, which no bridge forwards (IEEE 802.1Q, table 8-1)."""
 
@@ -346,6 +352,7 @@ Match = (
     InSet
     | Protocol
     | OuterTag
+    | PriorityTag
     | LinkLocalDestination
     | Within
     | Carries

@@ -38,6 +38,7 @@ from homeport_policy.ruleset import (
     OverCount,
     OverRate,
     Part,
+    PriorityTag,
     Protocol,
     Reply,
     Ruleset,
@@ -179,6 +180,8 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return (frame.carries in types) == one_of
         case OuterTag(types, one_of):
             return ((frame.tag or frame.carries) in types) == one_of
+        case PriorityTag():
+            return frame.vlan == 0
         case LinkLocalDestination():
             return frame.target_mac.startswith("01:80:c2:00:00:0")
         case Within(side, ranges):

@@ -97,6 +97,7 @@ class Scene:
                         learning=frozenset(),
                         node=endpoint.node,
                         zone=ZONES[endpoint.domain],
+                        native=VLANS[endpoint.domain] if layout is Layout.TRUNK else None,
                     ),
                     endpoint.domain,
                 )

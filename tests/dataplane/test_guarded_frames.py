@@ -115,13 +115,21 @@ def build(box: BoxMaker, *, vlan_aware: bool = False) -> World:
     return world
 
 
-def attach(world: World, box: BoxMaker, number: int, *, trunk: bool = False, anti_spoof: bool = True) -> Guest:
+def attach(
+    world: World,
+    box: BoxMaker,
+    number: int,
+    *,
+    trunk: bool = False,
+    anti_spoof: bool = True,
+    native: int | None = None,
+) -> Guest:
     """A guest that took an address of each family, and takes more."""
     guest = box(f"guest{number}")
     end = guest_in(guest, number)
     port = port_of(f"uid{number}")
     own = {ip_address(text) for text in (f"192.0.2.{number}", f"2001:db8::{number}", f"fe80::{number}")}
-    guarded = GuardedPort(port.name, end.mac, trunk, anti_spoof, frozenset(own))
+    guarded = GuardedPort(port.name, end.mac, trunk, anti_spoof, frozenset(own), native=native)
     world.nft.apply(render(guards.admit(guarded)))
     ensure_veth(world.switch.ns, port, end)
     guest.ns.ensure_sysctl("ipv6/conf/all/disable_ipv6", "1")
@@ -191,6 +199,14 @@ def test_what_a_guest_may_send_to_another_and_to_the_wire(world: World, box: Box
         assert reason is None or isinstance(reason, str)
         expect(world, sender, data, receiver.box, "eth1", reason)
         expect(world, sender, data, world.node, "wire", reason)
+
+
+def test_a_trunk_tags_neither_with_its_native_vlan_nor_with_none(world: World, box: BoxMaker) -> None:
+    sender = attach(world, box, 1, trunk=True, native=10)
+    world.nft.apply(render(guards.open_port(sender.port.name)))
+    for vlan, reason in ((200, None), (10, "tagged"), (0, "tagged"), (11, None)):
+        for carried in (0x0800, 0x86DD, 0x8035):
+            expect(world, sender, frame(0x8100, carried, source=_GUEST, tags=(vlan,)), world.node, "wire", reason)
 
 
 def test_claims_are_told_as_often_as_a_port_may_and_use_is_noted(world: World, box: BoxMaker) -> None:
@@ -377,7 +393,7 @@ def test_a_bridge_of_the_node_keeps_its_own_traffic(box: BoxMaker) -> None:
 def test_vlans_keep_guests_apart_and_leave_tagged(vlan_kernel: None, box: BoxMaker) -> None:
     """Two access ports and a trunk: what arrives on the wire carries the tag of its VLAN, and VLAN 1 is nowhere."""
     world = build(box, vlan_aware=True)
-    one, two, trunk = attach(world, box, 1), attach(world, box, 2), attach(world, box, 3, trunk=True)
+    one, two, trunk = attach(world, box, 1), attach(world, box, 2), attach(world, box, 3, trunk=True, native=10)
     for each in (one, two, trunk):
         world.nft.apply(render(guards.open_port(each.port.name)))
     vlans = (VlanRange(VlanId(100), VlanId(100)), VlanRange(VlanId(200), VlanId(200)))
@@ -406,6 +422,8 @@ def test_vlans_keep_guests_apart_and_leave_tagged(vlan_kernel: None, box: BoxMak
             frame(0x88A8, 0x8035, source=trunk.port.mac, tags=(200,)),
             frame(0x88A8, 0x8100, 0x8035, source=trunk.port.mac, tags=(100, 200)),
             frame(0x8100, 0x8035, source=trunk.port.mac, tags=(300,)),
+            frame(0x8100, 0x8035, source=trunk.port.mac, tags=(10,)),
+            frame(0x8100, 0x8035, source=trunk.port.mac, tags=(0,)),
         ):
             send(trunk.box.shell, "eth1", wrong)
         for wrong in (

@@ -30,6 +30,8 @@ ACCESS = [
     ("tag around a service tag", "tagged", ((VLAN, SERVICE, IPV4), (100, 200), {})),
 ]
 TRUNK = [
+    ("tag of its native VLAN", "tagged", ((VLAN, IPV4), (10,), {})),
+    ("priority tag", "tagged", ((VLAN, IPV4), (0,), {})),
     ("two tags", "tagged", ((VLAN, VLAN, IPV4), (100, 200), {})),
     ("native VLAN around another", "tagged", ((VLAN, VLAN, IPV4), (10, 200), {})),
     ("priority tag around another", "tagged", ((VLAN, VLAN, IPV4), (0, 200), {})),

@@ -23,7 +23,7 @@ OTHER4, OTHER6, OTHER_MAC = ip_address("192.0.2.2"), ip_address("2001:db8::2"), 
 NO4, NO6, LINK_LOCAL = ip_address("0.0.0.0"), ip_address("::"), ip_address("fe80::5")
 TAKEN4, TAKEN6, OTHER_LOCAL = ip_address("192.0.2.77"), ip_address("2001:db8::77"), ip_address("fe80::6")
 ACCESS = GuardedPort("hp1", MacAddress("02:00:00:00:00:01"), addresses=frozenset({TAKEN4, TAKEN6, LINK_LOCAL}))
-TRUNK = GuardedPort("hp2", MacAddress("02:00:00:00:00:02"), trunk=True)
+TRUNK = GuardedPort("hp2", MacAddress("02:00:00:00:00:02"), trunk=True, native=10)
 LAX = GuardedPort("hp3", MacAddress("02:00:00:00:00:03"), anti_spoof=False)
 BOUND = replace(
     ACCESS,
@@ -33,7 +33,8 @@ BOUND = replace(
     forbidden=frozenset({GATEWAY6}),
 )
 SERVER = replace(ACCESS, name="hp5", dhcp_server=True, router=True)
-PORTS = (ACCESS, TRUNK, LAX, BOUND, SERVER)
+LAX_TRUNK = replace(LAX, name="hp6", trunk=True, native=10)
+PORTS = (ACCESS, TRUNK, LAX, BOUND, SERVER, LAX_TRUNK)
 UPLINK = "hpu-eth1"
 ALL = guards.desired([UPLINK], [(port, True) for port in PORTS])
 SETS = {each.name: each for placement in Placement for each in guards.base(placement, tracking=True).sets}
@@ -86,6 +87,14 @@ FRAMES = [
     pytest.param(frame(tag=0x88A8), "tagged", id="service tag on an access port"),
     pytest.param(frame(0x8100), "tagged", id="tag left in the frame"),
     pytest.param(frame(port=TRUNK, tag=0x8100), None, id="tag on a trunk"),
+    pytest.param(frame(port=TRUNK, tag=0x8100, vlan=200), None, id="tag of another VLAN on a trunk"),
+    pytest.param(frame(port=TRUNK, tag=0x8100, vlan=10), "tagged", id="tag of a trunk's native VLAN"),
+    pytest.param(frame(port=TRUNK, tag=0x8100, vlan=0), "tagged", id="priority tag on a trunk"),
+    pytest.param(frame(EtherType.ARP, port=TRUNK, tag=0x8100, vlan=0), "tagged", id="ARP in a priority tag"),
+    pytest.param(frame(EtherType.ARP, port=TRUNK, tag=0x8100, vlan=10), "tagged", id="ARP in the native VLAN's tag"),
+    pytest.param(frame(port=LAX_TRUNK, tag=0x8100, vlan=200), None, id="tag on a trunk without antiSpoof"),
+    pytest.param(frame(port=LAX_TRUNK, tag=0x8100, vlan=10), "tagged", id="native VLAN's tag without antiSpoof"),
+    pytest.param(frame(port=LAX_TRUNK, tag=0x8100, vlan=0), "tagged", id="priority tag without antiSpoof"),
     pytest.param(frame(port=TRUNK), None, id="untagged on a trunk"),
     pytest.param(frame(0x8100, port=TRUNK, tag=0x8100), "tagged", id="inner tag on a trunk"),
     pytest.param(frame(0x88A8, port=TRUNK, tag=0x8100), "tagged", id="inner service tag on a trunk"),
@@ -337,9 +346,10 @@ DATA = [each.values[0] for each in FRAMES]
     out=st.sampled_from([*(port.name for port in PORTS), UPLINK]),
 )
 def test_the_loss_of_elements_opens_nothing(lost: set[Element], data: Frame, into: str, out: str) -> None:
-    """But for addresses that nobody but their owner may use: whose they are must be known for that."""
+    """But for addresses that nobody but their owner may use, whose they are must be known for that; and a trunk's
+    native VLAN."""
     table, crossing = guards.base(), replace(data, into=into, out=out)
-    lost = {each for each in lost if each.set not in (guards.FORBIDDEN6, guards.FORBIDDEN_TARGETS6)}
+    lost = {each for each in lost if each.set not in (guards.FORBIDDEN6, guards.FORBIDDEN_TARGETS6, guards.NATIVES)}
     if dropped(table, ALL, crossing) is not None:
         assert dropped(table, ALL - lost, crossing) is not None
 
@@ -357,6 +367,7 @@ SOME_PORTS = st.builds(
     learning=st.frozensets(st.sampled_from([4, 6])),
     dhcp_server=st.booleans(),
     router=st.booleans(),
+    native=st.just(10),
 )
 
 

@@ -34,6 +34,7 @@ from homeport_policy.ruleset import (
     OverCount,
     OverRate,
     PortRange,
+    PriorityTag,
     Protocol,
     Reply,
     Rule,
@@ -96,6 +97,7 @@ def test_a_whole_table() -> None:
             id="none of these protocols",
         ),
         pytest.param(OuterTag(frozenset({EtherType.VLAN})), "ether type 0x8100 drop", id="tag as it arrived"),
+        pytest.param(PriorityTag(), "vlan id 0 drop", id="priority tag"),
         pytest.param(
             LinkLocalDestination(),
             "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop",
