@@ -33,6 +33,7 @@ from homeport_policy.ruleset import (
     Leads,
     Map,
     Match,
+    NoInit,
     NoSyn,
     OverCount,
     OverRate,
@@ -163,7 +164,9 @@ def policy_rules(room: int | None = ROOM) -> tuple[Rule, ...]:
 def policy_chains() -> tuple[Chain, ...]:
     """What ports' chains lead on to, and what is asked of every packet from or to a guest that is isolated in either
     direction: it must be of a connection, and open it properly if it is the first. Else the middle of a connection that
-    was ended would begin one the other way round, in which the denied direction is the reply."""
+    was ended would begin one the other way round, in which the denied direction is the reply. The kernel takes a
+    HEARTBEAT of SCTP for a beginning too, which any end of an association sends by itself."""
+    fresh = State(frozenset({CtState.NEW}))
     deliver = (
         Rule((InSet(Key.IN_LINK, NODES),), Verdict.ACCEPT),
         Rule((), Dispatch(Key.OUT_LINK, INGRESS)),
@@ -171,6 +174,7 @@ def policy_chains() -> tuple[Chain, ...]:
     )
     stateful = (
         Rule((State(frozenset({CtState.INVALID, CtState.UNTRACKED})),), Verdict.DROP, "untracked"),
-        Rule((State(frozenset({CtState.NEW})), Carries(frozenset({L4.TCP})), NoSyn()), Verdict.DROP, "no_syn"),
+        Rule((fresh, Carries(frozenset({L4.TCP})), NoSyn()), Verdict.DROP, "no_syn"),
+        Rule((fresh, Carries(frozenset({L4.SCTP})), NoInit()), Verdict.DROP, "no_init"),
     )
     return Chain(STATEFUL, None, 0, stateful), Chain(DELIVER, None, 0, deliver)

@@ -32,6 +32,7 @@ from homeport_policy.ruleset import (
     Map,
     Match,
     NdTargetLinkLocal,
+    NoInit,
     NoSyn,
     OuterTag,
     OverCount,
@@ -324,6 +325,8 @@ def _match(match: Match) -> str:
             return f"ct zone {match.zone}"
         case NoSyn():
             return "tcp flags & (fin | syn | rst | ack) != syn"
+        case NoInit():
+            return "sctp chunk init missing"
         case OverRate() | WithinRate():
             over = "over " if isinstance(match, OverRate) else ""
             rate = f"limit rate {over}{match.rate}/second burst {match.burst} packets"

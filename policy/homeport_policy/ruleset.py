@@ -314,6 +314,12 @@ class NoSyn:
 
 
 @dataclass(frozen=True, slots=True)
+class NoInit:
+    """An SCTP packet that opens no association: without an INIT chunk, which is never beside others (RFC 9260
+    §6.10)."""
+
+
+@dataclass(frozen=True, slots=True)
 class OverRate:
     """More frames of this key than `rate` a second with bursts of `burst` have come. `set` remembers; frames that do
     not match what stands before in the rule are not counted."""
@@ -368,6 +374,7 @@ Match = (
     | Unmarked
     | InZone
     | NoSyn
+    | NoInit
     | OverRate
     | WithinRate
     | OverCount

@@ -33,6 +33,7 @@ from homeport_policy.ruleset import (
     Map,
     Match,
     NdTargetLinkLocal,
+    NoInit,
     NoSyn,
     OuterTag,
     OverCount,
@@ -61,8 +62,8 @@ from homeport_policy.ruleset import (
 class Frame:
     """What rules look at. `carries` is the ether type behind the outer tag, `tag` the outer tag's own type.
     `fragment_of` is what stands behind the header of an IPv6 fragment, `nd_target` the target of a neighbour
-    solicitation or advertisement, `opens` a TCP segment with SYN alone. `first`: no packet of its connection has passed
-    yet."""
+    solicitation or advertisement, `opens` a TCP segment with SYN alone, or an SCTP packet with INIT. `first`: no packet
+    of its connection has passed yet."""
 
     into: str
     out: str
@@ -220,6 +221,8 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return frame.zone == zone
         case NoSyn():
             return frame.protocol == L4.TCP and not frame.opens
+        case NoInit():
+            return frame.protocol == L4.SCTP and not frame.opens
         case OverRate() | OverCount():
             return match.set in loaded.full
         case WithinRate():

@@ -67,3 +67,26 @@ def test_established_is_by_who_began_it(frame: Frame, allowed: bool) -> None:
 def test_while_it_is_judged_anew_only_replies_pass_by_themselves() -> None:
     assert not passes(known(OTHER, ISOLATED, begun_by=OTHER, reply=False), ISOLATED)
     assert passes(known(OTHER, ISOLATED, begun_by=ISOLATED, reply=True), ISOLATED)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "opens", "counter"),
+    [
+        pytest.param(L4.TCP, True, "denied", id="SYN"),
+        pytest.param(L4.TCP, False, "no_syn", id="the middle of a TCP connection"),
+        pytest.param(L4.SCTP, True, "denied", id="INIT"),
+        pytest.param(L4.SCTP, False, "no_init", id="HEARTBEAT"),
+        pytest.param(L4.UDP, False, "denied", id="a datagram"),
+    ],
+)
+@pytest.mark.parametrize("ends", [(OTHER, ISOLATED), (ISOLATED, OTHER), (UPLINK, ISOLATED), (ISOLATED, UPLINK)])
+def test_what_opens_no_connection_begins_none_with_an_isolated_guest(
+    protocol: L4, opens: bool, counter: str, ends: tuple[str, str]
+) -> None:
+    """It is judged by no policy: the next of it, the other way round, would be the reply to it."""
+    loaded = load(BASE, PROGRAM, guards.desired([UPLINK], [(port, True) for port in PORTS], tracking=True))
+    frame = replace(FIRST, into=ends[0], out=ends[1], protocol=protocol, opens=opens)
+    judged = judge(loaded, "forward", frame)
+    assert judged.verdict is Verdict.DROP
+    assert judged.counted[-1].endswith(counter)
+    assert judge(loaded, "forward", replace(frame, into=OTHER, out=UPLINK)).verdict is Verdict.ACCEPT

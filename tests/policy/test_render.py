@@ -29,6 +29,7 @@ from homeport_policy.ruleset import (
     Log,
     Map,
     Match,
+    NoInit,
     NoSyn,
     OuterTag,
     OverCount,
@@ -130,6 +131,7 @@ def test_a_match(match: Match, text: str) -> None:
         pytest.param(
             (Carries(frozenset({L4.TCP})), NoSyn()), "meta l4proto 6 tcp flags & (fin | syn | rst | ack) != syn"
         ),
+        pytest.param((Carries(frozenset({L4.SCTP})), NoInit()), "meta l4proto 132 sctp chunk init missing"),
         pytest.param((UdpPorts(67, 68),), "meta l4proto 17 udp sport 67 udp dport 68", id="UDP from and to"),
         pytest.param((IPV6, Icmp6Type(frozenset({136, 135}))), "meta protocol ip6 icmpv6 type { 135, 136 }", id="ND"),
         pytest.param(
