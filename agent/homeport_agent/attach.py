@@ -98,7 +98,7 @@ class Attacher:
                 if fresh:
                     undo.callback(self._give_up, request.key, nics)
                 self._give_way(request.key, nics, before)
-                ports = self._plug(request, nics, guest, undo)
+                ports = self._plug(request, nics, guest, before, undo)
                 self._journal.attached(self._record(request, nics), guest.inode, default_route=guest.default_route)
                 self._require_held(nics)  # whoever takes one from now on finds the entry, and silences the port himself
                 undo.pop_all()
@@ -174,18 +174,25 @@ class Attacher:
             )
 
     def _plug(
-        self, request: AttachRequest, nics: Sequence[AttachedNic], guest: Guest, undo: ExitStack
+        self,
+        request: AttachRequest,
+        nics: Sequence[AttachedNic],
+        guest: Guest,
+        before: Collection[str],
+        undo: ExitStack,
     ) -> tuple[Port, ...]:
+        """`before` are the ports that this attachment has already, muted or not (an ADD repeated): whatever fails now,
+        their guest runs on."""
         ports: list[Port] = []
         self._policies.prepare([nic.network for nic in nics], self._zones)
-        running = self._switch.opened()  # an ADD repeated: whatever fails now, its guest runs on
+        kept = self._switch.opened().keys() | before
         for nic in nics:
             if nic.nic.kind is PortKind.NONE:
                 return ()
             place = self._switch.place(nic.network)
             others = [each.interface for each in nics if each is not nic]
             port = port_of(request.key, nic.nic, nic.network, place, nic.interface, [each.nic for each in nics], others)
-            if port.name not in running:
+            if port.name not in kept:
                 undo.callback(self._quietly, self._switch.unplug, port.name)
             self._switch.wire(port, guest)
             ports.append(port)

@@ -194,7 +194,8 @@ class Healer(Worker):
             try:
                 with self._locks.hold(port.key, PATIENCE):
                     if self._lives(entry):
-                        self._switch.adopt(self._as_of_now(port, entry), is_open=not self._lost(port.nic))
+                        is_open = not self._lost(port.nic) and name not in self._policies.unenforced
+                        self._switch.adopt(self._as_of_now(port, entry), is_open=is_open)
             except HomeportError as error:
                 self._failed(f"adopt {name}", error)
 

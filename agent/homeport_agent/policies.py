@@ -142,13 +142,19 @@ class Policies(Worker):
             for interface in interfaces:
                 self._await_news(interface)
             self._leave_resync()
+            before = {interface.key: self._facts.port(interface.key) for interface in interfaces}
             for port, interface in zip(ports, interfaces, strict=True):
                 self._facts.put_interface(interface.key, interface)
                 self._facts.put_port(interface.key, fact_of(port))
-            if not self._tracking:
-                self._refuse_isolated(ports)
+            if self._tracking:
+                self._enforce(ports)
                 return
-            self._enforce(ports)
+            try:
+                self._refuse_isolated(ports)
+            except PolicyUnsupported:  # what was there before the call is there still, and goes on being judged
+                for key, known in before.items():
+                    self._facts.put_port(key, known)
+                raise
 
     def prepare(
         self, networks: Sequence[Network], ensure: Callable[[Sequence[L2Domain]], Mapping[L2Domain, int]]
@@ -166,13 +172,15 @@ class Policies(Worker):
                 self._put_zones({**self._facts.zones(), **allotted})
 
     def require(self, ports: Sequence[Port]) -> None:
-        """Before ports that are known open again: their rules are in the kernel, read back. Raises Unavailable."""
-        if not self._tracking:
-            return
+        """Before ports that are known open again: their rules are in the kernel, read back. Raises Unavailable,
+        PolicyUnsupported where a policy isolates one and this kernel cannot."""
         self.require_known()
         with self._lock:
             self._leave_resync()
-            self._enforce(ports)
+            if self._tracking:
+                self._enforce(ports)
+            else:
+                self._refuse_isolated(ports)
 
     def require_known(self) -> None:
         """Raises Unavailable until the store's first state and this node's ports are known."""
@@ -444,8 +452,6 @@ class Policies(Worker):
         isolated = self._isolated()
         for port in ports:
             if port.name in isolated:
-                for each in ports:
-                    self._facts.put_port(each.nic.interface, None)
                 raise PolicyUnsupported(
                     f"a policy isolates Interface {port.nic.interface}, and this node's kernel does not track bridged "
                     "connections (CONFIG_NF_CONNTRACK_BRIDGE): use a kernel that does, or take the policy away"

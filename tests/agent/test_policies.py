@@ -2,8 +2,11 @@
 
 Where it can, all of these attach: what is enforced then is tried in `tests/kernel/test_policy.py`."""
 
+import signal
+import subprocess
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from homeport_agent.reports import PACE
@@ -12,6 +15,7 @@ from homeport_api.networkpolicy import NetworkPolicy
 from homeport_api.node import PolicyReport, TroubleReason
 from homeport_api.wire import NETWORK_POLICY
 from homeport_dataplane.features import probe
+from homeport_netns_fixtures.netns import Namespace
 from homeport_store import keys
 from homeport_store.protocol import Delete
 
@@ -56,6 +60,66 @@ def test_who_runs_when_a_policy_comes_is_silent_until_it_goes(lab: Lab) -> None:
     lab.objects.policies.delete(saved)
     wait_until(lambda: len(lab.elements()["speaking"]) == 2, "it speaks again")
     web.wait_ping(address)
+
+
+@contextmanager
+def knocking(guest: Namespace, address: str) -> Iterator[list[str]]:
+    """Echo requests all the while, a hundred a second; afterwards, the lines of those that were answered."""
+    argv = guest.command("ping", "-n", "-i", "0.01", address)
+    answered: list[str] = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield answered
+        finally:
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+            answered += [line for line in output.splitlines() if "bytes from" in line]
+
+
+def muted_pair(lab: Lab) -> tuple[Namespace, Namespace, str, NetworkPolicy]:
+    """web, who reached db until db's port fell silent; db's address, and the policy that isolates it."""
+    db, web = lab.guest("db"), lab.guest("web")
+    lab.added("c1", web, vm="web")
+    address = lab.added("c2", db, vm="db")[0].split("/")[0]
+    with knocking(web, address) as answered:
+        web.wait_ping(address)
+        time.sleep(1.0)
+    assert answered
+    saved = lab.objects.policies.save(policy("db", "db"))
+    wait_until(lambda: len(lab.elements()["speaking"]) == 1, "it is muted")
+    return web, db, address, saved
+
+
+def test_who_is_muted_stays_so_over_restarts(lab: Lab) -> None:
+    """A new agent does not know yet that it must be: nothing opens before that is known."""
+    if TRACKED:
+        return  # nobody is muted
+    web, _, address, saved = muted_pair(lab)
+    with knocking(web, address) as answered:
+        for _ in range(3):
+            lab.restart()
+            wait_until(lambda: lab.metric("homeport_policy_unenforced_ports") == 1, "the new agent knows")
+    assert len(answered) == 0
+    lab.objects.policies.delete(saved)
+    wait_until(lambda: len(lab.elements()["speaking"]) == 2, "it speaks again")
+    web.wait_ping(address)
+
+
+def test_a_repeated_add_of_who_is_muted_changes_nothing(lab: Lab) -> None:
+    if TRACKED:
+        return  # nobody is muted
+    web, db, address, saved = muted_pair(lab)
+    indexes = lab.port_indexes()
+    with knocking(web, address) as answered:
+        for _ in range(3):
+            assert lab.add("c2", db, vm="db").error == 111
+            assert lab.metric("homeport_policy_unenforced_ports") == 1, "it is known all the while"
+    assert len(answered) == 0
+    assert lab.port_indexes() == indexes
+    lab.objects.policies.delete(saved)
+    wait_until(lambda: len(lab.elements()["speaking"]) == 2, "it speaks again")
+    web.wait_ping(address)
+    lab.added("c2", db, vm="db")
 
 
 def test_the_network_says_what_the_kernel_lacks(lab: Lab) -> None:
