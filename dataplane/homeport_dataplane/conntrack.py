@@ -35,7 +35,7 @@ from homeport_dataplane.netns import Namespace
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE, _GET_STATS = _SUBSYSTEM | 1, _SUBSYSTEM | 2, _SUBSYSTEM | 5
 
-_TUPLE_ORIG, _ID, _ZONE, _FILTER = 1, 12, 18, 25
+_TUPLE_ORIG, _MARK, _ID, _ZONE, _FILTER = 1, 8, 12, 18, 25
 _TUPLE_IP, _TUPLE_PROTO, _TUPLE_ZONE = 1, 2, 3
 _IP4_SOURCE, _IP4_TARGET, _IP6_SOURCE, _IP6_TARGET = 1, 2, 3, 4
 _NUMBER, _SOURCE_PORT, _TARGET_PORT = 1, 2, 3
@@ -53,8 +53,8 @@ def limit(namespace: Namespace) -> int | None:
 @dataclass(frozen=True, slots=True)
 class Flow:
     """One connection as its first packet was: who began it is `source`. `family` is the socket module's. Ports are None
-    where the protocol has none; `icmp_type` and `icmp_id` are ICMP's and ICMPv6's. `original` and `id` are the
-    kernel's own words, by which it is deleted."""
+    where the protocol has none; `icmp_type` and `icmp_id` are ICMP's and ICMPv6's. `mark` is what rules
+    gave it. `original` and `id` are the kernel's own words, by which it is deleted."""
 
     family: int
     protocol: int
@@ -65,6 +65,7 @@ class Flow:
     zone: int
     icmp_type: int | None = None
     icmp_id: int | None = None
+    mark: int = 0
     original: bytes = field(default=b"", repr=False)
     id: bytes = field(default=b"", repr=False)
 
@@ -170,6 +171,7 @@ def _read(body: bytes, zone: int | None) -> Flow | None:
         zone=own,
         icmp_type=_either(proto, _ICMP4_TYPE, _ICMP6_TYPE),
         icmp_id=_either(proto, _ICMP4_ID, _ICMP6_ID),
+        mark=as_be32(values.get(_MARK)),
         original=original,
         id=values.get(_ID, b""),
     )

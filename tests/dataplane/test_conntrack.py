@@ -21,11 +21,13 @@ from tests.dataplane.packets import ICMP, ICMPV6, SCTP, TCP, UDP, begin, etherne
 _FROM4, _TO4, _FROM6, _TO6 = "192.0.2.7", "192.0.2.1", "2001:db8::7", "2001:db8::1"
 _PROTOCOLS = ((4, TCP), (4, UDP), (4, SCTP), (4, ICMP), (6, TCP), (6, UDP), (6, SCTP), (6, ICMPV6))
 _ZONES = (1, 65000)
+_MARK = 0x80000007
 _ANSWERS_NOTHING = "chain output { type filter hook output priority -400; drop; }; "
 _SETS_ZONES = (
     "chain zones { type filter hook prerouting priority -300; "
     f'iifname "z1" ct zone set {_ZONES[0]}; iifname "z2" ct zone set {_ZONES[1]}; }}; '
-    "chain tracked { type filter hook prerouting priority 0; ct state new accept; }; "
+    "chain tracked { type filter hook prerouting priority 0; "
+    f"ct state new ct mark set {_MARK} accept; }}; "
 )
 _Told = tuple[int, str, str, int, int | None, int | None, int | None, int | None]
 
@@ -87,6 +89,7 @@ def check_zones(tracking: Conntrack) -> None:
         flows = list(tracking.flows(zone))
         assert {told(flow) for flow in flows} == expected(zone)
         assert len(flows) == len(_PROTOCOLS)
+        assert {flow.mark for flow in flows} == {_MARK}
     assert expected(one) | expected(two) <= {told(flow) for flow in tracking.flows()}
     assert tracking.count() >= 2 * len(_PROTOCOLS)
     assert not [flow for flow in tracking.flows(0) if flow.zone]
