@@ -41,7 +41,7 @@ from homeport_policy.snapshot import WorkloadKey
 from homeport_policy.update import tightened
 from homeport_store import keys
 from homeport_store.protocol import Change, Record
-from homeport_store.zones import settled_zones
+from homeport_store.zones import ZoneRecords
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Policies(Worker):
         self._absorbed = threading.Condition(self._lock)
         self._facts = Facts()
         self._tables = {place: Table(switch.side(place)) for place in Place}
-        self._zones: dict[str, Record] = {}
+        self._zones = ZoneRecords()
         self.troubles = Troubles(trouble, tracking=self._tracking)
         self._good: set[str] = set()
         self._unread: dict[str, PolicyKey] = {}
@@ -351,11 +351,8 @@ class Policies(Worker):
         elif key.startswith(keys.POLICIES):
             self._put_policy(key, None if value is None else wire.POLICY.loads(value, revision))
         else:
-            if value is None:
-                self._zones.pop(key, None)
-            else:
-                self._zones[key] = Record(key, value, change.create_revision, revision)
-            self._put_zones(settled_zones(self._zones.values()))
+            self._zones.put(key, None if value is None else Record(key, value, change.create_revision, revision))
+            self._put_zones(self._zones.settled())
 
     def _put_policy(self, path: str, policy: NetworkPolicy | None) -> None:
         """None: deleted. Of one that could never be read, that ends what stands in for it, whatever its path says."""

@@ -86,5 +86,9 @@ class BadInput(HomeportError):
     """Bytes that cannot be decoded."""
 
 
+class TooNew(BadInput):
+    """They were written by a newer Homeport, so they are not to be overwritten."""
+
+
 class Unavailable(HomeportError):
     """Something needed is out of reach for now: the store, the agent, a record that will come. Try again."""

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from homeport_api import wire_interface, wire_machine, wire_network, wire_policy, wire_records
 from homeport_api.attachment import Attachment
-from homeport_api.errors import BadInput, FieldError, Invalid
+from homeport_api.errors import BadInput, FieldError, Invalid, TooNew
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
@@ -67,7 +67,7 @@ class Stored(Generic[T]):
         if not isinstance(document, dict) or not isinstance(version := document.get("schema"), int):
             raise BadInput(f"a stored {self.what} has no schema version: it was not written by Homeport")
         if version > SCHEMA_VERSION:
-            raise BadInput(
+            raise TooNew(
                 f"a stored {self.what} has schema version {version}; this Homeport reads {SCHEMA_VERSION}: upgrade it"
             )
         try:

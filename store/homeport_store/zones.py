@@ -7,21 +7,31 @@ and until then its record counts for nothing:
 
 The revision of a settled record can only be undercut by one that was there before it, so it stays settled, and
 two settled records never have one number.
+
+A record that cannot be read counts for nothing either, and takes nothing from the others. Whoever needs its domain's
+zone writes it anew, unless it is of a Homeport that is newer.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from homeport_api.addresses import L2Domain
-from homeport_api.errors import BadInput, Exhausted
+from homeport_api.errors import BadInput, Exhausted, TooNew
 from homeport_api.wire import ZONE
 from homeport_api.zone import COUNT, Zone, preferred_zones
 from homeport_store import keys
 from homeport_store.protocol import Record, Store
 
+_LAST = sys.maxsize
+"""A revision that gives way to every other."""
+
 
 class _Allotted(NamedTuple):
-    number: int
+    """`number` is why there is none, where the record cannot be read."""
+
+    number: int | BadInput
     revision: int
 
 
@@ -32,15 +42,18 @@ def ensure_zone(store: Store, domain: L2Domain) -> int:
 
 
 def ensure_zones(store: Store, domains: Collection[L2Domain]) -> dict[L2Domain, int]:
-    """The same for several, in one go. Those that were allotted before it raises stay so."""
+    """The same for several, in one go. Those that were allotted before it raises stay so. Raises BadInput for one that
+    a newer Homeport allotted."""
     while True:
         allotted = _read(store.list(keys.ZONES).records)
         settled = _settled(allotted)
         missing = [domain for domain in domains if domain not in settled]
         if not missing:
             return {domain: settled[domain] for domain in domains}
-        taken = {zone.number for zone in allotted.values()}
+        taken = {zone.number for zone in allotted.values() if isinstance(zone.number, int)}
         for domain in missing:
+            if domain in allotted and isinstance(error := allotted[domain].number, TooNew):
+                raise BadInput(f"{keys.zone(domain)}: {error}") from error
             number = _free(domain, taken)
             taken.add(number)
             known = allotted[domain].revision if domain in allotted else 0
@@ -50,6 +63,30 @@ def ensure_zones(store: Store, domains: Collection[L2Domain]) -> dict[L2Domain, 
 def settled_zones(records: Iterable[Record]) -> Mapping[L2Domain, int]:
     """Of all records under `keys.ZONES` as they stood at one revision: the zones that can be relied on."""
     return _settled(_read(records))
+
+
+class ZoneRecords:
+    """The same, told record by record."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+
+    def put(self, key: str, record: Record | None) -> None:
+        """None: deleted. Raises BadInput for one that cannot be read. What its domain had stays then, until another
+        domain is allotted that number."""
+        if record is None:
+            self._records.pop(key, None)
+            return
+        if _domain_of(key) is None:
+            raise BadInput("not the key of a zone")
+        if isinstance(error := _allotted(record).number, BadInput):
+            if key in self._records:
+                self._records[key] = replace(self._records[key], mod_revision=_LAST)
+            raise error
+        self._records[key] = record
+
+    def settled(self) -> Mapping[L2Domain, int]:
+        return settled_zones(self._records.values())
 
 
 def _free(domain: L2Domain, taken: Collection[int]) -> int:
@@ -63,19 +100,29 @@ def _free(domain: L2Domain, taken: Collection[int]) -> int:
 
 
 def _read(records: Iterable[Record]) -> dict[L2Domain, _Allotted]:
-    found = {}
-    for record in records:
-        try:
-            number = ZONE.loads(record.value).number
-        except BadInput as error:
-            raise BadInput(f"{record.key}: {error}") from error
-        found[keys.domain_of_zone(record.key)] = _Allotted(number, record.mod_revision)
-    return found
+    return {domain: _allotted(record) for record in records if (domain := _domain_of(record.key)) is not None}
+
+
+def _domain_of(key: str) -> L2Domain | None:
+    """None for what no domain's record is under."""
+    try:
+        domain = keys.domain_of_zone(key)
+    except ValueError:
+        return None
+    return domain if keys.zone(domain) == key else None
+
+
+def _allotted(record: Record) -> _Allotted:
+    try:
+        return _Allotted(ZONE.loads(record.value).number, record.mod_revision)
+    except BadInput as error:
+        return _Allotted(error, record.mod_revision)
 
 
 def _settled(allotted: Mapping[L2Domain, _Allotted]) -> dict[L2Domain, int]:
     first: dict[int, tuple[int, L2Domain]] = {}
     for domain, (number, revision) in allotted.items():
-        claim = (revision, domain)
-        first[number] = min(claim, first.get(number, claim))
+        if isinstance(number, int):
+            claim = (revision, domain)
+            first[number] = min(claim, first.get(number, claim))
     return {domain: number for number, (_, domain) in first.items()}

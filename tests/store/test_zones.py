@@ -13,7 +13,7 @@ from homeport_api.zone import COUNT, FIRST_ZONE, LAST_ZONE, Zone, preferred_zone
 from homeport_store import keys
 from homeport_store.memory import MemoryStore
 from homeport_store.protocol import Put
-from homeport_store.zones import ensure_zone, ensure_zones, settled_zones
+from homeport_store.zones import ZoneRecords, ensure_zone, ensure_zones, settled_zones
 
 BLUE = L2Domain(":blue")
 
@@ -142,8 +142,68 @@ def test_the_last_zone_is_given_and_then_none() -> None:
     assert ensure_zone(store, everything[5]) == FIRST_ZONE + 5
 
 
-def test_a_record_that_cannot_be_read_is_named() -> None:
+JUNK = [
+    pytest.param(keys.zone(BLUE), b'{"schema":1,"zone":7}', id="no zone of ours"),
+    pytest.param(keys.zone(BLUE), b"\xff", id="no JSON"),
+    pytest.param(keys.zone(BLUE), b'{"schema":99,"zone":20000}', id="of a newer Homeport"),
+    pytest.param(keys.ZONES + "bond0", b'{"schema":1,"zone":20000}', id="under no domain's key"),
+    pytest.param(keys.ZONES + ":blue/100", b'{"schema":1,"zone":20000}', id="under another key than its domain's"),
+]
+
+
+@pytest.mark.parametrize(("key", "junk"), JUNK)
+def test_what_cannot_be_read_takes_nothing_from_the_others(key: str, junk: bytes) -> None:
+    store, known = MemoryStore(), ZoneRecords()
+    one = ensure_zone(store, ONE)
+    store.put_if(key, junk, 0)
+    other = ensure_zone(store, OTHER)
+    assert ensure_zone(store, ONE) == one
+    expected = {ONE: one, OTHER: other}
+    records = store.list(keys.ZONES).records
+    assert settled_zones(records) == expected
+    refused = []
+    for record in records:
+        try:
+            known.put(record.key, record)
+        except BadInput:
+            refused.append(record.key)
+    assert refused == [key]
+    assert known.settled() == expected
+
+
+@pytest.mark.parametrize(("key", "junk"), [each for each in JUNK if each.id in {"no zone of ours", "no JSON"}])
+def test_what_cannot_be_read_is_written_anew_by_who_needs_it(key: str, junk: bytes) -> None:
     store = MemoryStore()
-    store.put_if(keys.zone(BLUE), b'{"schema":1,"zone":7}', 0)
-    with pytest.raises(BadInput, match=r"/homeport/v1/zones/:blue/untagged: a stored zone cannot be read: zone: 7"):
-        ensure_zone(store, ONE)
+    store.put_if(key, junk, 0)
+    zone = ensure_zone(store, BLUE)
+    assert settled_zones(store.list(keys.ZONES).records) == {BLUE: zone}
+
+
+def test_what_a_newer_homeport_wrote_is_named_and_left() -> None:
+    store = MemoryStore()
+    store.put_if(keys.zone(BLUE), b'{"schema":99,"zone":20000}', 0)
+    with pytest.raises(BadInput, match=r"/homeport/v1/zones/:blue/untagged: a stored zone has schema version 99"):
+        ensure_zones(store, (ONE, BLUE))
+    record = store.get(keys.zone(BLUE))
+    assert record is not None
+    assert b'"schema":99' in record.value
+
+
+def test_a_zone_whose_record_is_spoilt_stays_until_the_number_is_anothers() -> None:
+    store, known = MemoryStore(), ZoneRecords()
+
+    def tell(domain: L2Domain, value: bytes) -> None:
+        found = store.get(keys.zone(domain))
+        store.put_if(keys.zone(domain), value, found.mod_revision if found else 0)
+        known.put(keys.zone(domain), store.get(keys.zone(domain)))
+
+    tell(ONE, ZONE.dumps(Zone(FIRST_ZONE)))
+    with pytest.raises(BadInput, match="not JSON"):
+        tell(ONE, b"junk")
+    assert known.settled() == {ONE: FIRST_ZONE}
+    tell(OTHER, ZONE.dumps(Zone(FIRST_ZONE)))
+    assert known.settled() == {OTHER: FIRST_ZONE}
+    tell(ONE, ZONE.dumps(Zone(LAST_ZONE)))
+    assert known.settled() == {ONE: LAST_ZONE, OTHER: FIRST_ZONE}
+    known.put(keys.zone(OTHER), None)
+    assert known.settled() == {ONE: LAST_ZONE}
