@@ -96,19 +96,23 @@ class PolicyChain:
 
 
 def policy_chain(policy: NetworkPolicy, direction: Direction, domain: L2Domain) -> PolicyChain:
-    """What the policy allows what it selects in a direction. Rules that can match nothing are left out."""
+    """What the policy allows what it selects in a direction. What can match nothing is left out, and what one before it
+    has allowed already: of equal ones the later, and all behind one that allows everything."""
     rules = policy.rules(direction)
     name = f"p_{digest(policy.key, direction.value, domain, policy.networks, rules)}"
     action: Action = Verdict.ACCEPT if direction is Direction.INGRESS else Goto(DELIVER)
     needed: dict[str, Needed] = {}
     counters: dict[str, Counted] = {}
-    made: list[Rule] = []
+    made: dict[tuple[Match, ...], Rule] = {}
     for number, rule in enumerate(rules):
+        if () in made:
+            break
         counter = f"{name}_{number}"
-        counters[counter] = Counted(direction, policy.key, number, domain)
         for matches in _alternatives(policy, rule, direction, domain, needed):
-            made.append(Rule(matches, action, counter))
-    return PolicyChain(Chain(name, None, 0, tuple(made)), needed, counters)
+            if matches not in made:
+                made[matches] = Rule(matches, action, counter)
+                counters[counter] = Counted(direction, policy.key, number, domain)
+    return PolicyChain(Chain(name, None, 0, tuple(made.values())), needed, counters)
 
 
 def port_chain(direction: Direction, policies: Sequence[tuple[PolicyKey, str]]) -> tuple[Chain, dict[str, Counted]]:

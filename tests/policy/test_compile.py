@@ -1,10 +1,25 @@
 """Compiled rules against the oracle, and changes against a fresh start."""
 
+from ipaddress import ip_network
+
 import pytest
 
+from homeport_api.meta import ObjectMeta
+from homeport_api.networkpolicy import (
+    Direction,
+    IpBlock,
+    NetworkPolicy,
+    PolicyKind,
+    PolicyPort,
+    PolicyRule,
+    PolicySpec,
+    WorkloadPeer,
+)
+from homeport_api.selector import EVERYTHING
+from homeport_policy.chains import policy_chain
 from homeport_policy.compile import Compiler, compile_snapshot
 from homeport_policy.snapshot import Snapshot
-from tests.policy.worlds import Dice, World, changes
+from tests.policy.worlds import BLUE, Dice, World, changes
 
 WORLDS, PACKETS, CHAINS = 100, 20, 25
 
@@ -38,3 +53,32 @@ def test_changes_lead_to_what_a_fresh_start_makes(part: int) -> None:
                     compiler.program()
             assert compiler.program() == compile_snapshot(after), f"seed {seed}"
             before = after
+
+
+ANYTHING = PolicyRule()
+HTTP, DNS = (PolicyRule((), (PolicyPort(port=port),)) for port in (80, 53))
+LAN = PolicyRule((IpBlock(ip_network("192.0.2.0/24")),))
+FRIENDS = PolicyRule((WorkloadPeer(workloads=EVERYTHING),))
+
+
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        pytest.param((HTTP, DNS, HTTP), [0, 1], id="the same again"),
+        pytest.param((FRIENDS, LAN, FRIENDS, LAN), [0, 0, 1], id="the same peers again"),
+        pytest.param((LAN, ANYTHING, HTTP, FRIENDS), [0, 1], id="behind one that allows everything"),
+        pytest.param((ANYTHING,) * 1000, [0], id="everything a thousand times"),
+        pytest.param((LAN, HTTP, DNS), [0, 1, 2], id="all different"),
+    ],
+)
+def test_what_was_allowed_before_is_left_out(
+    direction: Direction, rules: tuple[PolicyRule, ...], kept: list[int]
+) -> None:
+    spec = PolicySpec(types=frozenset({direction}), ingress=rules, egress=rules)
+    made = policy_chain(NetworkPolicy(PolicyKind.NETWORK_POLICY, ObjectMeta("p", "shop"), spec), direction, BLUE)
+    name = made.chain.name
+    assert [rule.counter for rule in made.chain.rules] == [f"{name}_{number}" for number in kept]
+    assert {counter: counted.rule for counter, counted in made.counters.items()} == {
+        f"{name}_{number}": number for number in kept
+    }
