@@ -149,6 +149,9 @@ class _WrittenSpec:
 
 
 def _hold_spec(written: _WrittenSpec) -> PolicySpec:
+    """Refused in the store too: one that is too big for the nodes must not get to them from there."""
+    if (reason := rules.too_big((*written.ingress, *written.egress))) is not None:
+        raise refuse("", reason)
     types = frozenset(written.types)
     if not types:
         types = frozenset(Direction) if written.egress else frozenset({Direction.INGRESS})

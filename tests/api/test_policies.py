@@ -3,6 +3,8 @@
 # ruff: noqa: E501 (texts are quoted whole, as users see them)
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -20,6 +22,7 @@ from homeport_api.networkpolicy import (
     PolicyKind,
     PolicyPort,
     PolicyRule,
+    PolicySpec,
     WorkloadPeer,
 )
 from homeport_api.selector import EVERYTHING, Operator, Requirement, Selector
@@ -130,6 +133,63 @@ def port(text: str) -> str:
 
 def block(text: str) -> str:
     return rule(f"{{from: [{{ipBlock: {text}}}]}}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "each", "most", "reason"),
+    [
+        pytest.param(lambda many: {"egress": many}, {}, 1000, "1,001 rules and ports by name", id="rules"),
+        pytest.param(
+            lambda many: {"ingress": [{"ports": many}], "egress": [{}]},
+            {"port": "http"},
+            998,
+            "1,001 rules and ports by name, and 1,000",
+            id="ports by name",
+        ),
+        pytest.param(
+            lambda many: {"ingress": [{"from": many}]},
+            {"podSelector": {}},
+            20_000,
+            "20,001 peers, exceptions and ports, and 20,000",
+            id="peers",
+        ),
+        pytest.param(
+            lambda many: {"ingress": [{"ports": many}, {"from": [{"podSelector": {}}]}]},
+            {"port": 1},
+            19_999,
+            "20,001 peers, exceptions and ports",
+            id="ports and a peer",
+        ),
+        pytest.param(
+            lambda many: {"egress": [{"to": [{"ipBlock": {"cidr": "::/0", "except": many}}]}]},
+            "::1/128",
+            19_999,
+            "20,001 peers, exceptions and ports",
+            id="exceptions",
+        ),
+    ],
+)
+def test_a_policy_is_no_bigger_than_nodes_can_take(
+    spec: Callable[[list[object]], dict[str, object]], each: object, most: int, reason: str
+) -> None:
+    def of(count: int) -> dict[str, object]:
+        made = spec([each] * count)
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"}, "spec": made}
+
+    wire.NETWORK_POLICY.parse(of(most))
+    with pytest.raises(Invalid) as refusal:
+        wire.NETWORK_POLICY.parse(of(most + 1))
+    (error,) = refusal.value.fields
+    assert error.path == "spec"
+    assert error.message.startswith(f"has {reason}")
+    assert "are the most: make several policies of it" in error.message
+
+
+def test_the_store_gives_nodes_no_policy_that_is_too_big() -> None:
+    sizes = [replace(policy("{}"), spec=PolicySpec(ingress=(PolicyRule(),) * (1000 + more))) for more in (0, 1)]
+    assert wire.POLICY.loads(wire.POLICY.dumps(sizes[0])).spec == sizes[0].spec
+    with pytest.raises(BadInput, match="1,000 are the most"):
+        wire.POLICY.loads(wire.POLICY.dumps(sizes[1]))
 
 
 NOT_A_PORT = (
