@@ -135,7 +135,7 @@ class Agent:
         self._switch.start()
         end_flows = FlowEnder(lambda place: self._switch.side(place).namespace)
         self._policies = Policies(self._switch, end_flows, lambda: self._healer.wake(), lambda: self._reporter.wake())
-        self._switch.on_gone(self._policies.forget)
+        self._switch.on_gone(lambda port: self._policies.forget(port.nic.interface, port.name))
         self._drops = DropLog(self._switch, self._policies)
         self._collector = PolicyCollector(self._switch, self._policies, metrics.REGISTRY)
         self._readiness = Readiness(

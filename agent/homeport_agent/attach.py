@@ -128,6 +128,8 @@ class Attacher:
         self._hook(Delete.JOURNALED)
         for name in names:
             self._quietly(self._switch.unplug, name)
+        for nic in attachment.nics:  # the switch does not know of a port that has had no place since the start
+            self._policies.forget(nic.interface, port_name(nic.uid, nic.epoch))
         self._hook(Delete.UNPLUGGED)
         self._settler.settle(ended)
         log.info("detached key=%s reason=%s", key, reason)

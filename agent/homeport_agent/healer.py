@@ -171,18 +171,25 @@ class Healer(Worker):
     def _tell(self, wanted: Wanted) -> None:
         """Policies judge every port of this node, also one that has no place just now: it may be on its bridge still.
         Before all are known they change nothing."""
-        for port in wanted.ports.values():
-            self._policies.know(port.nic.interface, fact_of(port))
+        for name, port in wanted.ports.items():
+            self._know(wanted.entries[name], port.nic, fact_of(port))
         for entry in self._journal.live():
             for nic in entry.attachment.nics:
                 name = marks.port_name(nic.uid, nic.epoch)
                 if name in wanted.unplaced and nic.kind is not PortKind.NONE:
                     side = self._switch.place_of(name)
-                    self._policies.know(
-                        nic.interface, PortFact(side.value, name, nic.kind is PortKind.HOST, nic.uid, nic.epoch)
-                    )
+                    self._know(entry, nic, PortFact(side.value, name, nic.kind is PortKind.HOST, nic.uid, nic.epoch))
         if self._synced() and not self._journal.begun:
             self._policies.begin()
+
+    def _know(self, entry: Entry, nic: Nic, port: PortFact) -> None:
+        """A DEL may have come since the look, and have had the port forgotten already. It journals the end first, so
+        either it is seen here or the port is forgotten after this."""
+        self._policies.know(nic.interface, port)
+        now = self._journal.find(entry.attachment.key)
+        nics = now.attachment.nics if now is not None and now.ended is None else ()
+        if not any(marks.port_name(each.uid, each.epoch) == port.name for each in nics):
+            self._policies.forget(nic.interface, port.name)
 
     def _adopt(self, wanted: Wanted) -> None:
         """The switch learns of ports that it does not know (after a restart, or placed elsewhere by now), so that

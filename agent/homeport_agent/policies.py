@@ -125,12 +125,14 @@ class Policies(Worker):
             self._begun.set()
             self.wake()
 
-    def forget(self, port: Port) -> None:
-        """The port is gone. What led from it is harmless, and goes with the next slice."""
+    def forget(self, interface: InterfaceKey, name: str) -> None:
+        """The port is gone. What led from it is harmless, and goes with the next slice. A repeat does nothing, and
+        neither does the word of a port that another has taken the place of."""
         with self._lock:
-            known = self._facts.port(port.nic.interface)
-            if known is not None and known.name == port.name:
-                self._facts.put_port(port.nic.interface, None)
+            known = self._facts.port(interface)
+            if known is None or known.name != name:
+                return
+            self._facts.put_port(interface, None)
         self.wake()
 
     def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:

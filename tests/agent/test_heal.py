@@ -3,12 +3,15 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
-from homeport_api.interface import InterfaceKey
+from homeport_api.interface import AllowedAddress, InterfaceKey
 from homeport_netns_fixtures.netns import Namespace
 from homeport_store import keys
+from tests.asking import Refused
 
 from .lab import Lab, flood, wait_until
 
@@ -186,3 +189,39 @@ def test_a_record_that_cannot_be_read_keeps_no_other_port_from_being_healed(lab:
         broken = lab.store.get(key)
         assert broken is not None
         lab.store.put_if(key, record.value, broken.mod_revision)
+
+
+def is_known(lab: Lab, vm: str) -> bool:
+    """Whether policies know an Interface of this VM."""
+    try:
+        lab.ask("trace", **{"from": "web", "to": vm})
+    except Refused as refused:
+        assert refused.code == 107, refused
+        return False
+    return True
+
+
+def test_a_detach_during_a_run_is_not_undone_in_what_policies_know(lab: Lab) -> None:
+    """The run has looked already, and waits for a repeated ADD of another guest: what it tells then is of before."""
+    slow = lab.guest("slow")
+    lab.added("slow", slow, vm="slow")
+    for vm in ("web", "db", "gone"):
+        lab.added(vm, lab.guest(vm), vm=vm)
+    lab.restart(fault="add:opened=pause")
+    wait_until(lambda: is_known(lab, "gone"), "all are known")
+    repeat = threading.Thread(target=lambda: lab.add("slow", slow, vm="slow"))
+    repeat.start()
+    lab.wait_fault()
+    known = lab.objects.interfaces.get(InterfaceKey("default", "slow-eth0"))
+    allowed = (AllowedAddress(ip_address("10.77.0.250")),)
+    lab.objects.interfaces.save(replace(known, spec=replace(known.spec, allowed=allowed)))
+    time.sleep(0.3)  # the run has begun by then, and is patient for a second
+    assert lab.delete("gone", vm="gone").exit_code == 0
+    time.sleep(1.5)  # it has told
+    lab.resume()
+    repeat.join()
+    wait_until(lambda: lab.pending() == 0, "the store knows of the end")
+    assert is_known(lab, "gone"), "a VM keeps its Interface"
+    lab.delete_interface("gone-eth0")
+    wait_until(lambda: not is_known(lab, "gone"), "whoever is gone is forgotten", within=5.0)
+    assert is_known(lab, "db")
