@@ -324,6 +324,18 @@ class Policies(Worker):
                 self.troubles.unreadable(change.key, error, kept=kept)
                 if not kept:
                     self._isolate_all(change.key)
+            self._doubt(change.key)
+
+    def _doubt(self, path: str) -> None:
+        """Labels that were never read may be any: the guest is isolated by whatever policy is there, and nobody's
+        peer."""
+        match keys.split(path, keys.PREFIX):
+            case "workloads", namespace, name:
+                self._facts.doubt_workload(InterfaceKey(namespace, name))
+            case "namespaces", name:
+                self._facts.doubt_namespace(name)
+            case _:  # what else cannot be read has other ways, or no meaning
+                pass
 
     def _isolate_all(self, path: str) -> None:
         """A policy that was never read may isolate anybody in its namespace, so all are, until it can be read or is

@@ -41,6 +41,8 @@ def compiler_of(snapshot: Snapshot) -> "Compiler":
     compiler = Compiler()
     for name, labels in snapshot.namespaces.items():
         compiler.put_namespace(name, labels)
+    for name in snapshot.doubted_namespaces:
+        compiler.doubt_namespace(name)
     for network, scope in snapshot.scopes.items():
         compiler.put_scope(network, scope)
     for domain, zone in snapshot.zones.items():
@@ -48,7 +50,10 @@ def compiler_of(snapshot: Snapshot) -> "Compiler":
     for key, workload in snapshot.workloads.items():
         compiler.put_workload(key, workload)
     for endpoint in snapshot.endpoints.values():
-        compiler.put_endpoint(endpoint)
+        if endpoint.workload not in snapshot.doubted_workloads:
+            compiler.put_endpoint(endpoint)
+        elif endpoint.port is not None:
+            compiler.put_unknown(endpoint.port, endpoint.workload.namespace)
     for policy in snapshot.policies.values():
         compiler.put_policy(policy)
     return compiler
@@ -92,6 +97,10 @@ class Compiler:
 
     def drop_namespace(self, name: str) -> None:
         self._members.put_namespace(name, None)
+
+    def doubt_namespace(self, name: str) -> None:
+        """Its labels cannot be read: no namespaceSelector means it, until it is put or dropped."""
+        self._members.doubt_namespace(name)
 
     def put_scope(self, network: str, scope: PolicyScope) -> None:
         if self._takes_all(network) != (scope is PolicyScope.ALL):

@@ -19,6 +19,7 @@ from homeport_api.networkpolicy import (
     PolicyPort,
     PolicyRule,
 )
+from homeport_api.selector import Selector
 from homeport_api.workload import Protocol
 from homeport_policy.snapshot import Endpoint, EndpointKey, Snapshot
 
@@ -74,18 +75,17 @@ def evaluate(snapshot: Snapshot, packet: Packet) -> Decision:
 
 def selecting(snapshot: Snapshot, own: Endpoint, direction: Direction) -> tuple[NetworkPolicy, ...]:
     """The policies that isolate an endpoint in a direction, in the order of their keys."""
-    return tuple(
-        policy
-        for key in sorted(snapshot.policies)
-        if direction in (policy := snapshot.policies[key]).spec.types and _applies(snapshot, policy, own)
-    )
+    policies = [snapshot.policies[key] for key in sorted(snapshot.policies)]
+    if own.workload in snapshot.doubted_workloads:
+        return tuple(policy for policy in policies if policy.meta.namespace == own.workload.namespace)
+    return tuple(policy for policy in policies if direction in policy.spec.types and _applies(snapshot, policy, own))
 
 
 def _rule(snapshot: Snapshot, packet: Packet, own: Endpoint, direction: Direction) -> Ruling:
     policies = selecting(snapshot, own, direction)
     if not policies:
         return Ruling(True)
-    for policy in policies:
+    for policy in policies if own.workload not in snapshot.doubted_workloads else ():
         for number, rule in enumerate(policy.rules(direction)):
             if _allows(snapshot, policy, rule, packet, direction):
                 return Ruling(True, policy.key, number)
@@ -128,11 +128,15 @@ def is_peer(snapshot: Snapshot, policy: NetworkPolicy, peer: Peer, domain: L2Dom
             continue
         if peer.namespaces is None and endpoint.workload.namespace != policy.meta.namespace:
             continue
-        if peer.namespaces is not None and not peer.namespaces.selects(snapshot.namespace(endpoint.workload.namespace)):
+        if peer.namespaces is not None and not _selects(snapshot, peer.namespaces, endpoint.workload.namespace):
             continue
         if peer.workloads is None or peer.workloads.selects(labels):
             return True
     return False
+
+
+def _selects(snapshot: Snapshot, selector: Selector, namespace: str) -> bool:
+    return namespace not in snapshot.doubted_namespaces and selector.selects(snapshot.namespace(namespace))
 
 
 def _is_port(snapshot: Snapshot, port: PolicyPort, packet: Packet) -> bool:
@@ -150,9 +154,12 @@ def _is_port(snapshot: Snapshot, port: PolicyPort, packet: Packet) -> bool:
 
 
 def _owners(snapshot: Snapshot, domain: L2Domain, address: IpAddress) -> Iterator[Endpoint]:
-    """Whoever has the address in the domain: several, where it is an address that they share."""
+    """Whoever has the address in the domain: several, where it is an address that they share. Nobody whose labels are
+    in doubt."""
     return (
         endpoint
         for endpoint in snapshot.endpoints.values()
-        if endpoint.domain == domain and address in endpoint.addresses
+        if endpoint.domain == domain
+        and address in endpoint.addresses
+        and endpoint.workload not in snapshot.doubted_workloads
     )

@@ -46,6 +46,8 @@ class Facts:
         self._networks: dict[str, Network] = {}
         self._labelled: dict[WorkloadKey, Labelled] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._doubted_workloads: set[WorkloadKey] = set()
+        self._doubted_namespaces: set[str] = set()
         self._policies: dict[PolicyKey, NetworkPolicy] = {}
         self._zones: dict[L2Domain, int] = {}
         self._ports: dict[InterfaceKey, PortFact] = {}
@@ -95,17 +97,37 @@ class Facts:
             self._labelled[key] = labelled
         for compiler in self.compilers.values():
             compiler.put_workload(key, self.workload(key))
+        if key in self._doubted_workloads:
+            self._doubted_workloads.discard(key)
+            for each in tuple(self._of_workload.get(key, ())):
+                self._settle(each)
+
+    def doubt_workload(self, key: WorkloadKey) -> None:
+        """Its record cannot be read. Where it never could be, its labels may be any that a policy isolates, and none
+        that one lets through."""
+        if key not in self._labelled and key not in self._doubted_workloads:
+            self._doubted_workloads.add(key)
+            for each in tuple(self._of_workload.get(key, ())):
+                self._settle(each)
 
     def put_namespace(self, name: str, namespace: Namespace | None) -> None:
         if namespace is None:
             self._namespaces.pop(name, None)
         else:
             self._namespaces[name] = namespace.meta.labels
+        self._doubted_namespaces.discard(name)
         for compiler in self.compilers.values():
             if namespace is None:
                 compiler.drop_namespace(name)
             else:
                 compiler.put_namespace(name, namespace.meta.labels)
+
+    def doubt_namespace(self, name: str) -> None:
+        """Its record cannot be read. Where it never could be, no namespaceSelector means it."""
+        if name not in self._namespaces:
+            self._doubted_namespaces.add(name)
+            for compiler in self.compilers.values():
+                compiler.doubt_namespace(name)
 
     def put_policy(self, key: PolicyKey, policy: NetworkPolicy | None) -> None:
         if policy is None:
@@ -202,6 +224,8 @@ class Facts:
             {name: _scope(network) for name, network in self._networks.items()},
             dict(self._policies),
             dict(self._zones),
+            frozenset(self._doubted_workloads),
+            frozenset(self._doubted_namespaces),
         )
 
     def _settle(self, key: InterfaceKey) -> None:
@@ -224,15 +248,16 @@ class Facts:
             self._of_workload[endpoint.workload].add(key)
             for address in endpoint.addresses:
                 self._owners[endpoint.domain, address].add(endpoint.key)
+        judged = tuple(each for each in new if each.workload not in self._doubted_workloads)
         for side, compiler in self.compilers.items():
-            for endpoint in new:
+            for endpoint in judged:
                 compiler.put_workload(endpoint.workload, self.workload(endpoint.workload))
                 compiler.put_endpoint(self._seen_from(side, endpoint))
-            for gone in {each.key for each in old} - {each.key for each in new}:
+            for gone in {each.key for each in (*old, *new)} - {each.key for each in judged}:
                 compiler.drop_endpoint(gone)
         port = self._ports.get(key)
         if port is not None:
-            self.compilers[port.side].put_unknown(port.name, None if new else key.namespace)
+            self.compilers[port.side].put_unknown(port.name, None if judged else key.namespace)
 
     def _seen_from(self, side: str, endpoint: Endpoint) -> Endpoint:
         """Without its port, where that is on another side."""

@@ -64,6 +64,7 @@ class Members:
         self._of_workload: dict[WorkloadKey, set[EndpointKey]] = defaultdict(set)
         self._in_namespace: dict[str, set[EndpointKey]] = defaultdict(set)
         self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._doubted: set[str] = set()
         self._matching: dict[Selector, frozenset[str]] = {}
         self._sets: dict[str, _Membership] = {}
         self._by_domain: dict[L2Domain, set[str]] = defaultdict(set)
@@ -97,13 +98,23 @@ class Members:
 
     def put_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
         """None: forgotten."""
-        if self._namespaces.get(name) != labels:
-            self._matching.clear()
-            self._dirty |= self._in_namespace[name]
+        if self._namespaces.get(name) != labels or name in self._doubted:
+            self._namespace_changed(name)
+            self._doubted.discard(name)
             if labels is None:
-                del self._namespaces[name]
+                self._namespaces.pop(name, None)
             else:
                 self._namespaces[name] = dict(labels)
+
+    def doubt_namespace(self, name: str) -> None:
+        """No selector of namespaces means it, until it is put or forgotten."""
+        if name not in self._doubted:
+            self._namespace_changed(name)
+            self._doubted.add(name)
+
+    def _namespace_changed(self, name: str) -> None:
+        self._matching.clear()
+        self._dirty |= self._in_namespace[name]
 
     def endpoint(self, key: EndpointKey) -> Endpoint | None:
         return self._endpoints.get(key)
@@ -225,7 +236,9 @@ class Members:
             known = self._matching[selector] = frozenset(
                 name
                 for name, inside in self._in_namespace.items()
-                if inside and selector.selects(self._namespaces.get(name, {NAMESPACE_NAME: name}))
+                if inside
+                and name not in self._doubted
+                and selector.selects(self._namespaces.get(name, {NAMESPACE_NAME: name}))
             )
         return known
 

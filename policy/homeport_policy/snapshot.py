@@ -66,7 +66,10 @@ UNKNOWN = Workload()
 class Snapshot:
     """`scopes` are the Networks' `networkPolicies`, `All` where one is missing. A namespace that is missing has its
     name as its only label; a workload that is missing has no labels. `zones` are the connection tracking zones of L2
-    domains, without which a trunk's guest is judged in none of them: what a policy isolates is then shut."""
+    domains, without which a trunk's guest is judged in none of them: what a policy isolates is then shut.
+
+    Of the workloads and namespaces that are `doubted`, the labels cannot be read. Such a workload is shut as soon as
+    there is a policy in its namespace, and nobody's peer; such a namespace is none that a namespaceSelector means."""
 
     endpoints: Mapping[EndpointKey, Endpoint] = field(default_factory=dict)
     workloads: Mapping[WorkloadKey, Workload] = field(default_factory=dict)
@@ -74,6 +77,8 @@ class Snapshot:
     scopes: Mapping[str, PolicyScope] = field(default_factory=dict)
     policies: Mapping[PolicyKey, NetworkPolicy] = field(default_factory=dict)
     zones: Mapping[L2Domain, int] = field(default_factory=dict)
+    doubted_workloads: frozenset[WorkloadKey] = frozenset()
+    doubted_namespaces: frozenset[str] = frozenset()
 
     def workload(self, key: WorkloadKey) -> Workload:
         return self.workloads.get(key, UNKNOWN)

@@ -142,6 +142,20 @@ def test_a_policy_that_cannot_be_read_isolates_its_namespace_until_it_goes(lab: 
     wait_until(lambda: lab.add("c2", guest, vm="other").error == 0, "it is gone")
 
 
+def test_a_guest_whose_labels_cannot_be_read_is_isolated_by_any_policy_there(lab: Lab) -> None:
+    """It may be the one that is meant; a restart makes no difference."""
+    manifest = {"metadata": {"name": "db"}, "spec": {"podSelector": {"matchLabels": {"role": "db"}}}}
+    lab.objects.policies.save(NETWORK_POLICY.parse(manifest)[0])
+    path = keys.workload("default", "db")
+    lab.store.put_if(path, b'{"schema": 99}', 0)
+    wait_until(lambda: lab.metric("homeport_policy_failures_total") > 0, "it was seen")
+    assert (lab.add("c1", lab.guest("db"), vm="db").error == 0) == TRACKED
+    lab.added("c2", lab.guest("web"), vm="web")
+    lab.store.txn((), (Delete(path),))
+    guest = lab.guest("again")
+    wait_until(lambda: lab.add("c3", guest, vm="db").error == 0, "it is gone")
+
+
 def told(lab: Lab) -> PolicyReport:
     (report,) = lab.objects.policy_reports()
     assert report.node == lab.node.name

@@ -5,10 +5,16 @@ from ipaddress import ip_address
 
 from homeport_api.addresses import L2Domain
 from homeport_api.interface import InterfaceKey, LearnedAddress
-from homeport_api.networkpolicy import Direction
+from homeport_api.meta import ObjectMeta
+from homeport_api.networkpolicy import Direction, Namespace
+from homeport_api.workload import Protocol, Workload
+from homeport_policy import guards
 from homeport_policy.chains import trunk_chain
 from homeport_policy.compile import compile_snapshot
+from homeport_policy.evaluate import Packet, evaluate
 from homeport_policy.facts import VM_LABEL, Facts, PortFact
+from homeport_policy.ruleset import L4, Verdict, element
+from homeport_policy.simulate import Frame, judge, load
 from homeport_policy.snapshot import EndpointKey
 from tests.policy.records import interface, known
 
@@ -105,3 +111,91 @@ def test_compilers_are_told_whatever_came_before_them() -> None:
     facts.put_port(POD, PortFact("host", "hp-pod"))
     assert set(facts.compilers["host"].program().ingress) == {"hp-pod"}
     assert set(facts.compilers["switch"].program().ingress) == {"hp-web-eth0", "hp-router-eth0"}
+
+
+DOUBTED = (
+    """\
+{apiVersion: homeport.dev/v1, kind: Network, metadata: {name: blue}, spec: {type: L2,
+ nodeInterfaceMatcher: {interfaceName: bond0}, l2NetworkConfig: {vlanID: 100}}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: db, namespace: shop}, spec: {
+ podSelector: {matchLabels: {role: db}},
+ ingress: [
+  {from: [{podSelector: {matchExpressions: [{key: role, operator: NotIn, values: [guest]}]}}], ports: [{port: 1}]},
+  {from: [{namespaceSelector: {matchExpressions: [{key: team, operator: DoesNotExist}]}}], ports: [{port: 2}]}]}}
+"""
+    + interface("shop/db", "blue", "db")
+    + interface("shop/web", "blue", "web")
+    + interface("lab/pc", "blue", "pc")
+)
+DB, FRONT, PC = InterfaceKey("shop", "db"), InterfaceKey("shop", "web"), InterfaceKey("lab", "pc")
+GIVEN = {DB: "10.0.0.1", FRONT: "10.0.0.2", PC: "10.0.0.3"}
+
+
+def doubted_world() -> Facts:
+    """The database lets in who is no guest at port 1, and all but one team's at port 2."""
+    given = {str(key): (f"{address}/24",) for key, address in GIVEN.items()}
+    return known(DOUBTED, given, {"shop/db": {"role": "db"}}, here=("shop/db", "shop/web", "lab/pc"))
+
+
+def lets_in(facts: Facts, source: InterfaceKey, target: InterfaceKey, port: int) -> bool:
+    """The oracle's word, which is the program's too."""
+    blue = L2Domain("bond0:100")
+    addresses = ip_address(GIVEN[source]), ip_address(GIVEN[target])
+    packet = Packet(blue, *addresses, Protocol.TCP, port, EndpointKey(source, blue), EndpointKey(target, blue))
+    program = facts.compilers["switch"].program()
+    elements = [element(name, f"hp-{key.name}") for key in GIVEN for name in (guards.PORTS, guards.SPEAKING)]
+    frame = Frame(f"hp-{source.name}", f"hp-{target.name}", 0x800, *addresses, L4.TCP, 40000, port)
+    passes = judge(load(guards.base(tracking=True), program, elements), "forward", frame).verdict is Verdict.ACCEPT
+    assert evaluate(facts.snapshot(), packet).allowed == passes
+    again = compile_snapshot(facts.snapshot())
+    assert (again.ingress, again.egress, again.sets) == (program.ingress, program.egress, program.sets)
+    return passes
+
+
+def test_a_guest_whose_labels_cannot_be_read_is_shut_and_nobodys_peer() -> None:
+    facts, web = doubted_world(), InterfaceKey("shop", "web")
+    assert lets_in(facts, FRONT, DB, 1)
+    assert lets_in(facts, PC, FRONT, 1)
+    facts.doubt_workload(web)
+    facts.doubt_workload(web)
+    assert not lets_in(facts, FRONT, DB, 1), "it may be a guest"
+    assert not lets_in(facts, PC, FRONT, 1), "it may be a database"
+    assert lets_in(facts, PC, DB, 2), "what is known of the others stays"
+    facts.put_workload(web, Workload("shop", "web", {"role": "guest"}))
+    assert lets_in(facts, PC, FRONT, 1)
+    assert not lets_in(facts, FRONT, DB, 1)
+    facts.doubt_workload(web)
+    assert lets_in(facts, PC, FRONT, 1), "what was read before stays"
+    facts.put_workload(web, None)
+    facts.doubt_workload(web)
+    facts.put_workload(web, None)
+    assert lets_in(facts, FRONT, DB, 1)
+
+
+def test_a_namespace_whose_labels_cannot_be_read_is_meant_by_no_selector() -> None:
+    facts = doubted_world()
+    assert lets_in(facts, PC, DB, 2)
+    assert lets_in(facts, FRONT, DB, 2)
+    facts.doubt_namespace("lab")
+    assert not lets_in(facts, PC, DB, 2), "it may be that team's"
+    assert lets_in(facts, FRONT, DB, 2), "the other is known"
+    facts.put_namespace("lab", Namespace(ObjectMeta("lab")))
+    assert lets_in(facts, PC, DB, 2)
+    facts.doubt_namespace("lab")
+    assert lets_in(facts, PC, DB, 2), "what was read before stays"
+    facts.put_namespace("lab", None)
+    facts.doubt_namespace("shop")
+    assert not lets_in(facts, FRONT, DB, 2)
+    assert lets_in(facts, FRONT, DB, 1), "within a namespace its labels do not matter"
+
+
+def test_doubts_are_told_to_compilers_that_come_later() -> None:
+    facts = doubted_world()
+    facts.doubt_workload(InterfaceKey("shop", "web"))
+    facts.doubt_namespace("lab")
+    program = facts.compilers["switch"].program()
+    facts.compilers.clear()
+    again = facts.add_side("switch").program()
+    assert (again.ingress, again.egress, again.sets) == (program.ingress, program.egress, program.sets)
+    assert "hp-web" in program.ingress
