@@ -11,7 +11,6 @@ for a while. A claim that is lost (no store just now, too many at once) is made 
 
 import logging
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -231,7 +230,7 @@ class Learner:
         networks = self._view.networks()
         with self._view.reading() as reading:
             interface = reading.interface(port.nic.interface)
-            drafted, answer = plan_learn(reading, port.nic, address, networks, (), self._clock(), random.SystemRandom())
+            drafted, answer = plan_learn(reading, port.nic, address, networks, (), self._clock())
         if drafted is None and answer.refusal is not Refusal.FULL:
             return answer, interface
         domain = port.domain

@@ -96,7 +96,7 @@ class Allocator:
         repeat writes nothing. Raises Unavailable."""
 
         def plan(snapshot: Snapshot) -> tuple[Transaction | None, Answer]:
-            return plan_learn(snapshot, nic, address, neighbours, unused, self._clock(), self._random)
+            return plan_learn(snapshot, nic, address, neighbours, unused, self._clock())
 
         return self._committer.run(plan)
 

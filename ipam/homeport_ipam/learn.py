@@ -25,14 +25,13 @@ from homeport_api.network import Network
 from homeport_api.owner import Owner, OwnerKind
 from homeport_ipam import holders
 from homeport_ipam.pool import Randomness, gateway_of, never_given, own_prefix, pools_of
-from homeport_ipam.release import draft_surrender
+from homeport_ipam.release import draft_eviction, draft_surrender
 from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.transaction import Draft, Transaction
 from homeport_store import keys
 
 MOST = 16
 """Learned addresses of one Interface: some days of privacy addresses (RFC 8981) in two prefixes."""
-EVICTED = "unused for longest when the guest took another"
 OUTGROWN = "Homeport gives out its family now"
 
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
@@ -64,7 +63,6 @@ def plan_learn(
     neighbours: Sequence[Network],
     unused: Sequence[IpAddress],
     now: float,
-    random: Randomness,
 ) -> tuple[Transaction | None, Answer]:
     """Binds an address to the Interface that this NIC holds. `neighbours` are all Networks, of which those in the same
     L2 domain have a say; `unused` are the learned addresses that may go for this one, the longest unused first."""
@@ -89,7 +87,7 @@ def plan_learn(
         evicted = next((each for each in unused if each in known), None)
         if evicted is None:
             return None, Answer(f"{address} would be one more than {MOST}, all of which are in use", Refusal.FULL)
-        after = draft_surrender(snapshot, draft, interface, network, (evicted,), EVICTED, now, random)
+        after = draft_eviction(snapshot, draft, interface, network, evicted)
     learned = (*after.status.learned, LearnedAddress(address, now))
     after = replace(after, status=replace(after.status, learned=learned))
     key = keys.address(domain, address)

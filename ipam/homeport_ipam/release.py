@@ -4,7 +4,8 @@
     remove     an Interface goes: its addresses (to rest; learned ones are free at once), MAC and index with it
     give up    an Interface loses addresses and stays
 
-Each release has a journal entry with its reason in the same transaction. What has moved on meanwhile (another holder,
+Each release has a journal entry with its reason in the same transaction, but for what a guest takes and drops by
+itself, as often as it likes: of that there is a line in the agent's log. What has moved on meanwhile (another holder,
 another uid, another owner of the key) is left alone.
 """
 
@@ -151,6 +152,19 @@ def draft_surrender(
     """The Interface loses these addresses and stays; it is returned as it will be, and written by the caller."""
     gone = _drop_addresses(snapshot, draft, interface, network, addresses)
     _note(draft, interface, network, gone, reason, now, random, mac=False)
+    return _without(interface, addresses)
+
+
+def draft_eviction(
+    snapshot: Snapshot, draft: Draft, interface: Interface, network: Network, address: IpAddress
+) -> Interface:
+    """The Interface loses an address that its guest took, for another that it takes; as `draft_surrender`, but without
+    an entry in the journal, which a guest that changes its addresses all the time would fill."""
+    _drop_addresses(snapshot, draft, interface, network, (address,))
+    return _without(interface, (address,))
+
+
+def _without(interface: Interface, addresses: Collection[IpAddress]) -> Interface:
     kept = tuple(address for address in interface.status.addresses if address.ip not in addresses)
     learned = tuple(each for each in interface.status.learned if each.address not in addresses)
     return replace(interface, status=replace(interface.status, addresses=kept, learned=learned))

@@ -15,7 +15,7 @@ from homeport_api.network import L2Config, Network, Security, Trunk
 from homeport_api.owner import OwnerKind
 from homeport_ipam.fsck import Wrong, repair
 from homeport_ipam.journal import RELEASE
-from homeport_ipam.learn import EVICTED, MOST, OUTGROWN, Answer, Refusal
+from homeport_ipam.learn import MOST, OUTGROWN, Answer, Refusal
 from homeport_store import keys
 from homeport_store.protocol import Delete, Put
 from tests.ipam.worlds import World, call, ips, network, nic, written
@@ -208,10 +208,22 @@ def test_the_longest_unused_gives_way() -> None:
     answer = take(there, web, SIX, unused=[taken[3], taken[0]])
     assert (answer.refusal, answer.evicted) == (None, taken[3])
     assert learned(there) == [str(each) for each in (*taken[:3], *taken[4:], SIX)]
-    entry = RELEASE.loads(there.store.list(keys.JOURNAL).records[-1].value)
-    assert (entry.reason, entry.addresses, entry.mac) == (EVICTED, (taken[3],), None)
     assert there.below(keys.REST) == [], "nobody is kept from it"
     assert take(there, shop, taken[3]).refusal is None
+    assert there.findings() == ()
+
+
+def test_who_changes_addresses_all_the_time_leaves_nothing_behind() -> None:
+    there = world()
+    web = attach(there)
+    taken = fill(there, web)
+    before = len(there.store.list("").records)
+    for at in range(0x100, 0x120):
+        answer = take(there, web, address := ip_address(f"2001:db8::{at:x}"), unused=taken[:1])
+        assert (answer.refusal, answer.evicted) == (None, taken[0])
+        taken = [*taken[1:], address]
+    assert len(there.store.list("").records) == before
+    assert learned(there) == [str(each) for each in taken]
     assert there.findings() == ()
 
 
