@@ -56,6 +56,16 @@ class Claim:
     address: IpAddress
 
 
+def claim_of(namespace: Namespace, logged: Logged) -> Claim | None:
+    """None for what claims nothing, or comes from a link that is gone. The name is looked up each time: an index may be
+    another link's by now."""
+    address = claimed_address(logged.ethertype, logged.payload)
+    if address is None or logged.in_index is None or logged.vlan is not None:
+        return None
+    link = links.find_index(namespace, logged.in_index)
+    return None if link is None else Claim(link.name, address)
+
+
 class Budget:
     """How many bindings each Interface may still have just now: a bucket that holds `learn.MOST`. Pure."""
 
@@ -160,27 +170,17 @@ class Learner:
             self._logs[place] = opened
         if self._stop.is_set():
             opened.close()
-        names: dict[int, str] = {}
         try:
             for logged in opened:
-                self._hear(side.namespace, logged, names)
+                claim = claim_of(side.namespace, logged)
+                if claim is not None:
+                    self._take(claim)
         finally:
             opened.close()
 
-    def _hear(self, namespace: Namespace, logged: Logged, names: dict[int, str]) -> None:
-        address = claimed_address(logged.ethertype, logged.payload)
-        if address is None or logged.in_index is None or logged.vlan is not None:
-            return
-        name = names.get(logged.in_index)
-        if name is None:
-            link = links.find_index(namespace, logged.in_index)
-            if link is None:
-                return
-            if len(names) >= MOST_REMEMBERED:
-                names.clear()
-            name = names[logged.in_index] = link.name
+    def _take(self, claim: Claim) -> None:
         try:
-            self._queue.put_nowait(Claim(name, address))
+            self._queue.put_nowait(claim)
         except queue.Full:
             metrics.claims_refused.labels(LIMITED).inc()
 

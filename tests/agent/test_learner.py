@@ -3,7 +3,7 @@
 import random
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_interface
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from homeport_agent.learner import SECONDS_A_BINDING, Budget, unused
+from homeport_agent.learner import SECONDS_A_BINDING, Budget, Claim, claim_of, unused
 from homeport_agent.ports import rights_of
-from homeport_api.addresses import IpAddress, L2Domain, MacAddress
+from homeport_api.addresses import IpAddress, L2Domain, MacAddress, VlanId
 from homeport_api.attachment import Nic
 from homeport_api.interface import (
     Holder,
@@ -25,6 +25,8 @@ from homeport_api.interface import (
 )
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import L2Config, Network, NetworkSpec, Trunk
+from homeport_dataplane.netns import Namespace as Opened
+from homeport_dataplane.nflog import Logged
 from homeport_ipam.allocator import Allocator
 from homeport_ipam.learn import MOST
 from homeport_ipam.view import View
@@ -66,6 +68,24 @@ def drops(lab: Lab, reason: str) -> int:
 def arp(mac: str, sender: str, asked: str) -> bytes:
     head = bytes.fromhex("ffffffffffff" + mac.replace(":", "") + "0806" + "0001080006040001" + mac.replace(":", ""))
     return head + ip_address(sender).packed + bytes(6) + ip_address(asked).packed + bytes(18)
+
+
+# The claims
+
+
+def test_a_claim_is_that_of_the_link_that_has_the_number_now(netns: Callable[[str], Namespace]) -> None:
+    """Links come and go, and a number may come again."""
+    there = netns("switch")
+    body = arp("02:00:00:00:00:01", str(ONE), str(TWO))[14:]
+    logged = Logged(1, "claim", 77, None, 0x0806, body)
+    with Opened.open_named(there.name, there.path.parent) as opened:
+        assert claim_of(opened, logged) is None
+        for name in ("hp1", "hp2"):
+            there.ip(f"link add {name} index 77 type veth peer name its-end")
+            assert claim_of(opened, logged) == Claim(name, ONE)
+            assert claim_of(opened, replace(logged, vlan=VlanId(7))) is None
+            there.ip(f"link delete {name}")
+        assert claim_of(opened, logged) is None
 
 
 # Pure
