@@ -3,7 +3,8 @@
     rule `log group 4100`, limited in the kernel ──► PacketLog ──► port ──► Interface ──► VM
                                                                └─► prefix: the chain that denied ──► policies
 
-A rule copies ten packets a second at most, so a flood costs no more than that; the counters count all of them. A side
+A rule copies ten packets a second at most, and all together a hundred, so floods cost no more than that; the counters
+count all of them. A side
 is listened to from its first program on: in the node's own namespace the group could be somebody else's.
 """
 

@@ -35,6 +35,7 @@ from homeport_policy.ruleset import (
     InZone,
     Jump,
     Key,
+    Limit,
     Log,
     Match,
     PortRange,
@@ -50,6 +51,8 @@ DELIVER, STATEFUL = "deliver", "stateful"
 """Chains of the base: to the receiver's ingress, and what an isolated guest's packets must be in any case."""
 LOG_GROUP = 4100
 """Where copies of denied packets go. nfnetlink_log's groups are 16 bits wide and belong to a network namespace."""
+DENIALS = Limit("denials", 100, 200)
+"""Of all denied packets together, so that many floods at once cost the agent no more than one does."""
 LAST_PORT = 65535
 
 L4_OF = {PortProtocol.TCP: L4.TCP, PortProtocol.UDP: L4.UDP, PortProtocol.SCTP: L4.SCTP}
@@ -145,7 +148,7 @@ def digest(*what: object) -> str:
 
 def _deny(name: str) -> tuple[Rule, Rule]:
     return (
-        Rule((), Verdict.CONTINUE, log=Log(name, LOG_GROUP)),
+        Rule((), Verdict.CONTINUE, log=Log(name, LOG_GROUP, shared=DENIALS.name)),
         Rule((), Verdict.DROP, f"{name}_denied"),
     )
 

@@ -38,6 +38,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from homeport_api.addresses import AddressRange, IpAddress, MacAddress
 from homeport_policy import forward
+from homeport_policy.chains import DENIALS
 from homeport_policy.forward import DHCP_SERVERS, ROUTERS
 from homeport_policy.ruleset import (
     ArpProbe,
@@ -203,7 +204,7 @@ def base(
         Chain("output", Hook.OUTPUT, _FILTER, (mute_out,)),
     )
     counters = sorted({rule.counter for chain in chains for rule in chain.rules if rule.counter is not None})
-    return Ruleset(table, tuple(counters), sets, chains)
+    return Ruleset(table, tuple(counters), sets, chains, (DENIALS,) if tracking else ())
 
 
 def claims_group(placement: Placement, table: str = TABLE) -> int:

@@ -27,6 +27,7 @@ from homeport_policy.ruleset import (
     InZone,
     Jump,
     Leads,
+    Limit,
     LinkLocalDestination,
     Log,
     Map,
@@ -98,6 +99,11 @@ def add_set(table: str, each: Set | Map) -> str:
     return f"add set {_table(table)} {each.name} {{ {each.key.type}; {meter}}}"
 
 
+def add_limit(table: str, limit: Limit) -> str:
+    """The line that makes a limit, or leaves it as it is."""
+    return f"add limit {_table(table)} {limit.name} {{ rate {limit.rate}/second burst {limit.burst} packets; }}"
+
+
 def add_chain(table: str, chain: Chain, known: Mapping[str, Set | Map]) -> Iterator[str]:
     """The lines that make a chain, or make it anew, with its rules. What it leads to must be there already."""
     name = _table(table)
@@ -130,6 +136,7 @@ def _ruleset(ruleset: Ruleset) -> Iterator[str]:
     known = {each.name: each for each in ruleset.sets}
     yield f"add table {table}"
     yield from (f"add counter {table} {name}" for name in ruleset.counters)
+    yield from (add_limit(ruleset.table, each) for each in ruleset.limits)
     yield from (add_set(ruleset.table, each) for each in ruleset.sets)
     yield from (f"add chain {table} {chain.name}" for chain in ruleset.chains if chain.hook is None)
     counters = frozenset(ruleset.counters)
@@ -255,6 +262,8 @@ def _statement(rule: Rule) -> str:
 
 def _log(log: Log) -> str:
     rate = f"limit rate {log.rate}/second burst {log.burst} packets"
+    if log.shared is not None:
+        rate += f" limit name {log.shared}"
     return f'{rate} log prefix "{log.prefix}" group {log.group} snaplen 128'
 
 

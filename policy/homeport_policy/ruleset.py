@@ -1,6 +1,6 @@
 """A ruleset as a value: one table, its sets and maps, its chains and their rules. Pure, and known to no kernel.
 
-    Ruleset ─┬─ counters          by name
+    Ruleset ─┬─ counters, limits  by name
              ├─ sets, maps        of links, MACs, addresses, ports; elements are apart
              └─ chains ── Rule ── matches, all of which must hold, then counter, log and an action
 
@@ -383,12 +383,14 @@ Match = (
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A copy of the packet's head for the agent, at most `rate` a second from this rule."""
+    """A copy of the packet's head for the agent, at most `rate` a second from this rule, and (`shared`) not more than a
+    `Limit` of this name lets through of all rules that share it."""
 
     prefix: str
     group: int
     rate: int = 10
     burst: int = 20
+    shared: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +427,15 @@ class Set:
     counting: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many packets a second of all rules together that name it."""
+
+    name: str
+    rate: int
+    burst: int
+
+
 class Leads(Enum):
     """What a map has for its keys: chains, or numbers of connection tracking. How a typed map of it is written."""
 
@@ -451,6 +462,7 @@ class Ruleset:
     counters: tuple[str, ...]
     sets: tuple[Set | Map, ...]
     chains: tuple[Chain, ...]
+    limits: tuple[Limit, ...] = ()
 
 
 Part = str | IpAddress | int

@@ -1,6 +1,6 @@
 """What makes a table that has one program have another: the text of one transaction. Pure.
 
-    1  counters and sets that are new, with what is in them
+    1  counters, limits and sets that are new, with what is in them
     2  elements that are new to sets that stay
     3  chains that are new: policies' before ports'
     4  elements of the maps that lead elsewhere now
@@ -15,9 +15,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from homeport_api.networkpolicy import Direction
+from homeport_policy.chains import DENIALS
 from homeport_policy.forward import ISOLATED, POLICY_SETS
 from homeport_policy.program import EGRESS, INGRESS, Content, Program
-from homeport_policy.render import add_chain, add_elements, add_set, delete_elements, fingerprints
+from homeport_policy.render import add_chain, add_elements, add_limit, add_set, delete_elements, fingerprints
 from homeport_policy.ruleset import Chain, Element, Goto, InSet, Jump, Key, Map, Part, Set, element
 
 _PREFIXES = {"chain": ("p_", "in_", "out_"), "set": ("a4_", "a6_", "n4_", "n6_")}
@@ -76,11 +77,16 @@ def _lines(present: Present, program: Program, table: str) -> Iterator[str]:
             yield add_set(table, Set(set_name, content.key))
         yield from add_elements(table, set_name, _elements(set_name, content, there or frozenset()))
     # Where a chain has other rules than its name says, somebody changed it.
-    for chain_name, chain in program.chains.items():
-        if present.given.get(chain_name) is not chain:
-            there_by_name = present.chains.get(chain_name)
-            if there_by_name is None or there_by_name != fingerprints((chain,))[chain_name]:
-                yield from add_chain(table, chain, known)
+    new_chains = [
+        chain
+        for chain_name, chain in program.chains.items()
+        if present.given.get(chain_name) is not chain
+        and present.chains.get(chain_name) != fingerprints((chain,))[chain_name]
+    ]
+    if new_chains:
+        yield add_limit(table, DENIALS)  # the base's: while nothing names it, anybody may have deleted it
+    for chain in new_chains:
+        yield from add_chain(table, chain, known)
     for map_name, leads in ((EGRESS, program.egress), (INGRESS, program.ingress)):
         before = present.maps.get(map_name, {})
         gone = [Element(map_name, (port,)) for port, chain in before.items() if leads.get(port) != chain]

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from homeport_policy import guards
 from homeport_policy.compile import compile_snapshot
 from homeport_policy.program import NOTHING
-from homeport_policy.render import fingerprints
+from homeport_policy.render import fingerprints, render
 from homeport_policy.snapshot import Snapshot
 from homeport_policy.update import Present, is_of_program, plan_update, present_of
 from tests.policy.worlds import Dice
@@ -32,7 +33,8 @@ def test_a_chain_that_somebody_changed_is_made_anew() -> None:
     present = present_of(program)
     chains = {**fingerprints(program.chains.values()), name: ()}
     changed = Present(chains, present.sets, present.maps, present.isolated, present.counters)
-    first, second, *rules = plan_update(changed, program, "homeport").decode().splitlines()
+    limit, first, second, *rules = plan_update(changed, program, "homeport").decode().splitlines()
+    assert limit.startswith("add limit bridge homeport denials ")
     assert (first, second) == (f"add chain bridge homeport {name}", f"flush chain bridge homeport {name}")
     assert all(line.startswith(f"add rule bridge homeport {name} ") for line in rules)
 
@@ -45,3 +47,16 @@ def test_nothing_remains_of_a_program() -> None:
             assert {line for line in lines if line.startswith(f"delete {kind} ")} == {
                 f"delete {kind} bridge homeport {name}" for name in names
             }
+
+
+def test_all_denials_share_one_limit_beside_their_own() -> None:
+    """A flood leaves room for the others', and many floods are no more than the limit."""
+    program = next(made for seed in range(99) if len((made := compile_snapshot(Dice(seed).snapshot())).ports) > 2)
+    lines = plan_update(present_of(NOTHING), program, "homeport").decode().splitlines()
+    limit = "add limit bridge homeport denials { rate 100/second burst 200 packets; }"
+    logging = [line for line in lines if " log prefix " in line]
+    assert len(logging) > 2
+    assert all(" limit rate 10/second burst 20 packets limit name denials log prefix " in line for line in logging)
+    assert lines.index(limit) < lines.index(logging[0])
+    for tracking in (True, False):
+        assert (limit in render(guards.base(tracking=tracking)).decode().splitlines()) == tracking
