@@ -112,12 +112,15 @@ class Compiler:
         self._zones[domain] = zone
 
     def put_policy(self, policy: NetworkPolicy) -> None:
-        if self._policies[policy.meta.namespace].get(policy.key) != policy:
+        if self._in_namespace(policy.meta.namespace).get(policy.key) != policy:
             self._policies[policy.meta.namespace][policy.key] = policy
             self._policy_changed(policy.key)
 
     def drop_policy(self, key: PolicyKey) -> None:
-        if self._policies[key.namespace].pop(key, None) is not None:
+        if key in self._in_namespace(key.namespace):
+            del self._policies[key.namespace][key]
+            if not self._policies[key.namespace]:
+                del self._policies[key.namespace]
             self._policy_changed(key)
 
     def put_unknown(self, port: str, namespace: str | None) -> None:
@@ -152,6 +155,9 @@ class Compiler:
         self._reselect |= self._members.in_namespace(key.namespace)
         self._stale |= key.namespace in self._unknown.values()
 
+    def _in_namespace(self, name: str) -> Mapping[PolicyKey, NetworkPolicy]:
+        return self._policies.get(name, {})
+
     def _takes_all(self, network: str) -> bool:
         return self._scopes.get(network, PolicyScope.ALL) is PolicyScope.ALL
 
@@ -165,7 +171,7 @@ class Compiler:
         takes_all = self._takes_all(endpoint.network)
         policies = [
             policy
-            for policy in self._policies[endpoint.workload.namespace].values()
+            for policy in self._in_namespace(endpoint.workload.namespace).values()
             if applies_on(policy, endpoint, takes_all=takes_all) and policy.spec.selector.selects(labels)
         ]
         found = self._selections[key] = _Selection(
@@ -200,7 +206,7 @@ class Compiler:
                     maps[direction][port] = assembly.trunk_lead(direction, leads)
         for port, namespace in self._unknown.items():
             for direction in Direction:
-                if self._policies[namespace]:
+                if self._in_namespace(namespace):
                     maps[direction][port] = assembly.trunk_lead(direction, [])
         self._chains = assembly.used
         self._members.keep(assembly.needed)

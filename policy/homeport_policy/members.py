@@ -7,6 +7,7 @@ address that several endpoints share stays until the last of them has gone.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from homeport_api.addresses import L2Domain
 from homeport_api.networkpolicy import NetworkPolicy, PolicyKind, WorkloadPeer
@@ -20,6 +21,8 @@ from homeport_policy.snapshot import NAMESPACE_NAME, UNKNOWN, Endpoint, Endpoint
 _EVERYTHING = Selector()
 _PLAIN = {4: Key.SOURCE4, 6: Key.SOURCE6}
 _WITH_PORT = {4: Key.TARGET4_PORT, 6: Key.TARGET6_PORT}
+_Key = TypeVar("_Key")
+_Member = TypeVar("_Member")
 _Elements = frozenset[tuple[Part, ...]]
 _NONE: _Elements = frozenset()
 
@@ -84,13 +87,13 @@ class Members:
         old = self._endpoints.pop(key, None)
         if old is not None:
             del self._own[key]
-            self._of_workload[old.workload].discard(key)
+            _discard(self._of_workload, old.workload, key)
             self._leave(old)
             self._dirty.add(key)
 
     def put_workload(self, key: WorkloadKey, workload: Workload) -> None:
         if self._workloads.get(key, UNKNOWN) != workload:
-            self._dirty |= self._of_workload[key]
+            self._dirty |= self._of_workload.get(key, frozenset())
         if workload == UNKNOWN:
             self._workloads.pop(key, None)
         else:
@@ -114,7 +117,7 @@ class Members:
 
     def _namespace_changed(self, name: str) -> None:
         self._matching.clear()
-        self._dirty |= self._in_namespace[name]
+        self._dirty |= self._in_namespace.get(name, frozenset())
 
     def endpoint(self, key: EndpointKey) -> Endpoint | None:
         return self._endpoints.get(key)
@@ -149,7 +152,7 @@ class Members:
     def keep(self, needed: Mapping[str, Needed]) -> None:
         """The sets in use are these and no others. After `update`."""
         for stem in self._sets.keys() - needed.keys():
-            self._by_domain[self._sets.pop(stem).what.domain].discard(stem)
+            _discard(self._by_domain, self._sets.pop(stem).what.domain, stem)
             for _, name in set_names(stem):
                 del self.contents[name]
         for stem in needed.keys() - self._sets.keys():
@@ -224,9 +227,9 @@ class Members:
         inside.add(endpoint.key)
 
     def _leave(self, endpoint: Endpoint) -> None:
-        inside = self._in_namespace[endpoint.workload.namespace]
-        inside.discard(endpoint.key)
-        if not inside:
+        name = endpoint.workload.namespace
+        _discard(self._in_namespace, name, endpoint.key)
+        if name not in self._in_namespace:
             self._matching.clear()
 
     def _meant(self, selector: Selector) -> frozenset[str]:
@@ -235,12 +238,17 @@ class Members:
         if known is None:
             known = self._matching[selector] = frozenset(
                 name
-                for name, inside in self._in_namespace.items()
-                if inside
-                and name not in self._doubted
-                and selector.selects(self._namespaces.get(name, {NAMESPACE_NAME: name}))
+                for name in self._in_namespace
+                if name not in self._doubted and selector.selects(self._namespaces.get(name, {NAMESPACE_NAME: name}))
             )
         return known
+
+
+def _discard(sets: dict[_Key, set[_Member]], key: _Key, member: _Member) -> None:
+    """An empty set goes with its last member: namespaces and workloads come and go for as long as the agent lives."""
+    sets[key].discard(member)
+    if not sets[key]:
+        del sets[key]
 
 
 def speaks_of(networks: tuple[tuple[str, str], ...], multi: bool, endpoint: Endpoint) -> bool:

@@ -1,5 +1,8 @@
 """Compiled rules against the oracle, and changes against a fresh start."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
 from ipaddress import ip_network
 
 import pytest
@@ -53,6 +56,34 @@ def test_changes_lead_to_what_a_fresh_start_makes(part: int) -> None:
                     compiler.program()
             assert compiler.program() == compile_snapshot(after), f"seed {seed}"
             before = after
+
+
+def held(value: object) -> int:
+    """How many things there are in a compiler, and in all that it is made of."""
+    if isinstance(value, Mapping):
+        return sum(1 + held(key) + held(each) for key, each in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return sum(1 + held(each) for each in value)
+    if isinstance(value, Enum):
+        return 0
+    names = [*vars(value)] if hasattr(value, "__dict__") else getattr(type(value), "__slots__", ())
+    return sum(held(getattr(value, name)) for name in names if type(value).__module__.startswith("homeport_"))
+
+
+def test_nothing_remains_of_what_went() -> None:
+    """Namespaces and workloads come and go for as long as an agent lives."""
+    compiler = Compiler()
+    empty = held(compiler)
+    for seed in range(20):
+        snapshot = replace(Dice(seed).snapshot(), scopes={}, zones={})
+        for step in changes(compiler, Snapshot(), snapshot):
+            step()
+        compiler.program()
+        assert held(compiler) > empty + 50, f"seed {seed}"
+        for step in changes(compiler, snapshot, Snapshot()):
+            step()
+        assert not compiler.program().chains
+        assert held(compiler) == empty, f"seed {seed}"
 
 
 ANYTHING = PolicyRule()
