@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from homeport_agent.journal import Journal
 from homeport_agent.locks import KeyedLocks
 from homeport_agent.policies import Policies
-from homeport_agent.ports import Port, guest_config, moved_on, port_of
+from homeport_agent.ports import Port, guest_config, moved_on, port_of, rights_of
 from homeport_agent.settle import Settler
 from homeport_agent.steps import Add, Delete, Hook
 from homeport_agent.switch import Guest, Switch
@@ -102,6 +102,8 @@ class Attacher:
                 self._journal.attached(self._record(request, nics), guest.inode, default_route=guest.default_route)
                 self._require_held(nics)  # whoever takes one from now on finds the entry, and silences the port himself
                 undo.pop_all()
+            if self._is_behind(nics, ports):
+                self._stray()
             self._hook(Add.RECORDED)
             if fresh:
                 self._opened(ports)
@@ -174,6 +176,23 @@ class Attacher:
                     for nic, interface in lost
                 )
             )
+
+    def _is_behind(self, nics: Sequence[AttachedNic], ports: Sequence[Port]) -> bool:
+        """Whether there were news of these NICs while the call was at work: they were held against the attachments that
+        the journal had, and this was none of them."""
+        if not self._policies.unenforced.isdisjoint(port.name for port in ports):
+            return True
+        with self._view.reading() as reading:
+            networks = [reading.network(nic.nic.network) for nic in nics]
+            interfaces = [reading.interface(nic.nic.interface) for nic in nics]
+        for port, nic, network, interface in zip(ports, nics, networks, interfaces, strict=False):
+            if network is None or network.spec != nic.network.spec:
+                return True
+            others = [each for each in interfaces if each is not None and each is not interface]
+            rights = rights_of(nic.nic, network, interface, [each.nic for each in nics if each is not nic], others)
+            if interface is not None and rights != port.rights:
+                return True
+        return False
 
     def _plug(
         self,

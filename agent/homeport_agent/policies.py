@@ -137,8 +137,8 @@ class Policies(Worker):
 
     def admit(self, ports: Sequence[Port], interfaces: Sequence[Interface]) -> None:
         """Before these ports open: the rules of their guests are in the kernel, read back. What the store took before
-        this attachment, such as the guest's labels, is known by then. Raises Unavailable where that is not so,
-        PolicyUnsupported where a policy isolates one and this kernel cannot."""
+        this attachment, such as the guest's labels, is known by then; what it took later may be too, and stays. Raises
+        Unavailable where that is not so, PolicyUnsupported where a policy isolates one and this kernel cannot."""
         self.require_known()
         with self._lock:
             for interface in interfaces:
@@ -146,7 +146,6 @@ class Policies(Worker):
             self._leave_resync()
             before = {interface.key: self._facts.port(interface.key) for interface in interfaces}
             for port, interface in zip(ports, interfaces, strict=True):
-                self._facts.put_interface(interface.key, interface)
                 self._facts.put_port(interface.key, fact_of(port))
             if self._tracking:
                 self._enforce(ports)

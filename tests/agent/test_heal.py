@@ -225,3 +225,55 @@ def test_a_detach_during_a_run_is_not_undone_in_what_policies_know(lab: Lab) -> 
     lab.delete_interface("gone-eth0")
     wait_until(lambda: not is_known(lab, "gone"), "whoever is gone is forgotten", within=5.0)
     assert is_known(lab, "db")
+
+
+def test_what_an_interface_loses_while_its_add_is_at_work_is_lost(lab: Lab) -> None:
+    """The ADD wires what it read, and the news come before the attachment is one that they are held against."""
+    extra, key = "10.77.0.250", InterfaceKey("default", "db-eth0")
+
+    def allow(*texts: str) -> None:
+        known = lab.objects.interfaces.get(key)
+        allowed = tuple(AllowedAddress(ip_address(text)) for text in texts)
+        lab.objects.interfaces.save(replace(known, spec=replace(known.spec, allowed=allowed)))
+
+    def is_owned() -> bool:
+        to = lab.ask("trace", **{"from": "web", "to": extra})["packet"]["to"]
+        return bool(to == "default/db:eth0")
+
+    def may_send() -> bool:
+        return any(extra in text for members in lab.elements().values() for text in members)
+
+    lab.restart(fault="add:allocated=pause")
+    db, web = lab.guest("db"), lab.guest("web")
+    call = threading.Thread(target=lambda: lab.add("c1", db, vm="db"))
+    call.start()
+    lab.wait_fault()
+    lab.added("c2", web, vm="web")
+    allow(extra)
+    lab.resume()
+    call.join()
+    wait_until(lambda: is_owned() and may_send(), "what it was given meanwhile it has")
+    assert lab.delete("c1", vm="db").exit_code == 0
+    lab.restart(fault="add:allocated=pause")
+    call = threading.Thread(target=lambda: lab.add("c1", db, vm="db"))
+    call.start()
+    lab.wait_fault()
+    allow()
+    wait_until(lambda: not is_owned(), "the policies have heard")
+    lab.resume()
+    call.join()
+    assert lab.attachments() == {"c1", "c2"}
+    assert not is_owned()
+    wait_until(lambda: not may_send(), "the guards have heard", within=5.0)
+
+
+def test_an_add_that_nothing_crosses_asks_for_no_comparison(lab: Lab) -> None:
+    lab.added("c0", lab.guest("first"))
+    time.sleep(1.0)
+    runs = lab.metric("homeport_reconcile_seconds_count")
+    for number in range(5):
+        lab.added(f"c{number + 1}", lab.guest(f"g{number}"), vm=f"vm{number}")
+    time.sleep(0.5)
+    assert lab.metric("homeport_reconcile_seconds_count") == runs
+    lab.node.switch.nft("add element bridge homeport trunks { hp0123456789ab }\n")
+    wait_until(lambda: lab.metric("homeport_reconcile_seconds_count") > runs, "what differs does")
