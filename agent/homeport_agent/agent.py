@@ -306,13 +306,13 @@ class Agent:
         ADD and DEL is told here, this node's own too."""
         if change.value is None:
             return False
-        namespace, name = keys.split(change.key, keys.INTERFACES)
-        if not self._healer.watches(InterfaceKey(namespace, name)):
-            return False
         try:
+            namespace, name = keys.split(change.key, keys.INTERFACES)
+            if not self._healer.watches(InterfaceKey(namespace, name)):
+                return False
             interface = wire.INTERFACE.stored.loads(change.value, change.mod_revision)
             return self._healer.lost(interface) or self._healer.outdated(interface)
-        except BadInput as error:
+        except (BadInput, ValueError) as error:
             log.warning("ignored: key=%s error=%s", change.key, error)
             return False
 

@@ -30,7 +30,7 @@ from homeport_agent.worker import Worker
 from homeport_api import wire
 from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import PortKind
-from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unavailable
+from homeport_api.errors import HomeportError, PolicyUnsupported, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
@@ -315,7 +315,7 @@ class Policies(Worker):
     def _absorb(self, change: Change) -> None:
         try:
             self._put(change)
-        except (BadInput, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  whatever is wrong with it, it is not understood
             metrics.policy_failures.inc()
             log.error("cannot be read, the last good state stays: key=%s error=%s", change.key, error)
             if change.key.startswith(keys.POLICIES):

@@ -64,6 +64,8 @@ class Stored(Generic[T]):
             document = json.loads(value)
         except ValueError as error:
             raise BadInput(f"a stored {self.what} is not JSON: {error}") from error
+        except RecursionError:
+            raise BadInput(f"a stored {self.what} is not JSON: it is nested too deeply") from None
         if not isinstance(document, dict) or not isinstance(version := document.get("schema"), int):
             raise BadInput(f"a stored {self.what} has no schema version: it was not written by Homeport")
         if version > SCHEMA_VERSION:

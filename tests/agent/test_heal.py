@@ -173,18 +173,26 @@ def test_a_foreign_link_in_the_switch_is_left_alone(lab: Lab) -> None:
     switch.ip("link delete theirs")
 
 
-def test_a_record_that_cannot_be_read_keeps_no_other_port_from_being_healed(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"from a version to come", id="no JSON"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, id="a hundred thousand deep"),
+    ],
+)
+def test_a_record_that_cannot_be_read_keeps_no_other_port_from_being_healed(lab: Lab, value: bytes) -> None:
     web, db, address = pair(lab)
     key = keys.interface(InterfaceKey("default", "db-eth0"))
     record = lab.store.get(key)
     assert record is not None
-    lab.store.put_if(key, b"from a version to come", record.mod_revision)
+    lab.store.put_if(key, value, record.mod_revision)
     try:
         port = port_of(lab, "web")
         lab.node.switch.ip(f"link delete {port}")
         wait_until(lambda: port in lab.ports(), "the port is back")
         web.wait_ping(address)
         assert db.pings(address)
+        assert "callback failed" not in (lab.node.directory / "agent.log").read_text(), "the store is followed on"
     finally:
         broken = lab.store.get(key)
         assert broken is not None

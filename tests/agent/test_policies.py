@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+import pytest
+
 from homeport_agent.reports import PACE
 from homeport_agent.troubles import NAMED
 from homeport_api.networkpolicy import NetworkPolicy
@@ -24,10 +26,10 @@ from .lab import WITHIN, Lab, wait_until
 TRACKED = probe().bridge_conntrack
 
 
-def policy(name: str, *vms: str, **spec: Any) -> NetworkPolicy:
+def policy(name: str, *vms: str, namespace: str = "default", **spec: Any) -> NetworkPolicy:
     """Isolates the ingress of these VMs."""
     selector = {"matchExpressions": [{"key": "kubevirt/vm", "operator": "In", "values": list(vms)}]}
-    manifest = {"metadata": {"name": name}, "spec": {"podSelector": selector, **spec}}
+    manifest = {"metadata": {"name": name, "namespace": namespace}, "spec": {"podSelector": selector, **spec}}
     return NETWORK_POLICY.parse(manifest)[0]
 
 
@@ -130,13 +132,22 @@ def test_the_network_says_what_the_kernel_lacks(lab: Lab) -> None:
     wait_until(lambda: ("StatefulPolicyUnavailable" in said()) != TRACKED, "the report says it")
 
 
-def test_a_policy_that_cannot_be_read_isolates_its_namespace_until_it_goes(lab: Lab) -> None:
-    """It may isolate anybody there: nobody is let through for want of understanding."""
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b'{"schema": 999}', id="of a version to come"),
+        pytest.param(b'{"schema":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="a hundred thousand deep"),
+    ],
+)
+def test_a_policy_that_cannot_be_read_isolates_its_namespace_until_it_goes(lab: Lab, value: bytes) -> None:
+    """It may isolate anybody there: nobody is let through for want of understanding. Elsewhere it does nothing."""
+    wait_until(lambda: lab.objects.policy_reports() and not told(lab).troubles, "all is well")
     path = keys.policy(policy("new", "db").key)
-    lab.store.put_if(path, b'{"schema": 999}', 0)
-    wait_until(lambda: lab.metric("homeport_policy_failures_total") > 0, "it was seen")
+    lab.store.put_if(path, value, 0)
+    wait_until(lambda: [each.name for each in told(lab).troubles] == ["new"], "it was seen")
     answer = lab.add("c1", lab.guest("db"), vm="db")
     assert (answer.error == 0) == TRACKED, answer
+    lab.added("c3", lab.guest("shop"), vm="db", cni_args={"VM_NAMESPACE": "shop"})
     lab.store.txn((), (Delete(path),))
     guest = lab.guest("again")
     wait_until(lambda: lab.add("c2", guest, vm="other").error == 0, "it is gone")

@@ -117,6 +117,11 @@ def test_fields_of_a_newer_homeport_are_ignored_in_the_store() -> None:
     ("value", "text"),
     [
         pytest.param(b"", "a stored Network is not JSON: Expecting value: line 1 column 1 (char 0)", id="empty"),
+        pytest.param(
+            b'{"schema":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "a stored Network is not JSON: it is nested too deeply",
+            id="a hundred thousand deep",
+        ),
         pytest.param(b"[]", "a stored Network has no schema version: it was not written by Homeport", id="a list"),
         pytest.param(
             b'{"schema":2}', "a stored Network has schema version 2; this Homeport reads 1: upgrade it", id="newer"
