@@ -30,7 +30,7 @@ from homeport_agent.worker import Worker
 from homeport_api import wire
 from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import PortKind
-from homeport_api.errors import HomeportError, PolicyUnsupported, Unavailable
+from homeport_api.errors import BadInput, HomeportError, PolicyUnsupported, Unavailable
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_api.meta import ObjectMeta
 from homeport_api.network import Network
@@ -371,7 +371,10 @@ class Policies(Worker):
         """None: deleted. Of one that could never be read, that ends what stands in for it, whatever its path says."""
         if policy is not None or path in self._good:
             namespace, kind, name = keys.split(path, keys.POLICIES)
-            self._facts.put_policy(PolicyKey(namespace, PolicyKind(kind), name), policy)
+            key = PolicyKey(namespace, PolicyKind(kind), name)
+            if policy is not None and policy.key != key:
+                raise BadInput(f"what is stored there is {policy.key}")
+            self._facts.put_policy(key, policy)
             (self._good.discard if policy is None else self._good.add)(path)
         if (stood_in := self._unread.pop(path, None)) is not None:
             self._facts.put_policy(stood_in, None)

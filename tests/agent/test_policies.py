@@ -13,6 +13,7 @@ import pytest
 
 from homeport_agent.reports import PACE
 from homeport_agent.troubles import NAMED
+from homeport_api import wire
 from homeport_api.networkpolicy import NetworkPolicy
 from homeport_api.node import PolicyReport, TroubleReason
 from homeport_api.wire import NETWORK_POLICY
@@ -137,6 +138,7 @@ def test_the_network_says_what_the_kernel_lacks(lab: Lab) -> None:
     [
         pytest.param(b'{"schema": 999}', id="of a version to come"),
         pytest.param(b'{"schema":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="a hundred thousand deep"),
+        pytest.param(wire.POLICY.dumps(policy("elsewhere", "db", namespace="shop")), id="another than its path says"),
     ],
 )
 def test_a_policy_that_cannot_be_read_isolates_its_namespace_until_it_goes(lab: Lab, value: bytes) -> None:
