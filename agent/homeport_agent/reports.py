@@ -9,6 +9,7 @@ Of policies there is one record for each node, and it names only those in troubl
 least, so that a thousand of them going wrong on every node are not a thousand writes of each.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,13 +19,15 @@ from homeport_agent.policies import Policies
 from homeport_agent.switch import Switch
 from homeport_agent.worker import Worker
 from homeport_api import wire
-from homeport_api.errors import HomeportError
+from homeport_api.errors import BadInput, HomeportError
 from homeport_api.network import Network
 from homeport_api.node import NodeReport, PolicyReport
 from homeport_dataplane.features import br_netfilter
 from homeport_dataplane.forwarding import inspect_firewall
 from homeport_store import keys
 from homeport_store.protocol import Delete, Put, Store
+
+log = logging.getLogger(__name__)
 
 RETRY = 2.0
 LOOK_AGAIN = 5.0
@@ -49,7 +52,7 @@ class Reporter(Worker):
         self._switch = switch
         self._networks = networks
         self._policies = policies
-        self._written: dict[str, NodeReport] | None = None
+        self._written: dict[str, NodeReport | None] | None = None
         self._told: PolicyReport | None = None
         self._told_at = -PACE
 
@@ -89,15 +92,24 @@ class Reporter(Worker):
             if written.get(name) != report:
                 self._store.txn((), [Put(keys.report(self._node, name), wire.REPORT.dumps(report))])
                 written[name] = report
-        for name in written.keys() - looked.keys():
+        gone, sure = written.keys() - looked.keys(), self._policies.wait_ready(0)
+        for name in gone if sure else ():  # else its Network may be one that the store has not told of yet
             self._store.txn((), [Delete(keys.report(self._node, name))])
             del written[name]
-        return not on_host and all(report.ready for report in looked.values())
+        return not on_host and (sure or not gone) and all(report.ready for report in looked.values())
 
-    def _stored(self) -> dict[str, NodeReport]:
-        records = self._store.list(keys.report(self._node, "")).records  # the prefix of them all
-        reports = [wire.REPORT.loads(record.value, record.mod_revision) for record in records]
-        return {report.network: report for report in reports}
+    def _stored(self) -> dict[str, NodeReport | None]:
+        """By Network, what an agent before this one reported; None where it cannot be read, and is written anew."""
+        found: dict[str, NodeReport | None] = {}
+        prefix = keys.reports_on(self._node)
+        for record in self._store.list(prefix).records:
+            network = keys.unescape(record.key.removeprefix(prefix))
+            try:
+                found[network] = wire.REPORT.loads(record.value, record.mod_revision)
+            except BadInput as error:
+                log.warning("a report cannot be read, and is written anew: key=%s error=%s", record.key, error)
+                found[network] = None
+        return found
 
     def _place(self, network: Network) -> Placement | HomeportError:
         try:

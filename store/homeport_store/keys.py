@@ -122,6 +122,10 @@ def attachment(key: AttachmentKey) -> str:
     return ATTACHMENTS + "/".join(escape(part) for part in parts)
 
 
+def reports_on(node: str) -> str:
+    return f"{REPORTS}{escape(node)}/"
+
+
 def report(node: str, network_name: str) -> str:
     return f"{REPORTS}{escape(node)}/{escape(network_name)}"
 
