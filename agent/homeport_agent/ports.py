@@ -84,9 +84,9 @@ def rights_of(
     others: Iterable[Interface] = (),
 ) -> Rights:
     """A family is bound where Homeport gives its addresses out, or this guest was given one: it may use those, and
-    those that it is allowed besides. What it took by itself is its own, and so is the link-local address of its MAC. A
-    guest with several NICs on one Network may use the addresses of each on all of them, for Linux answers and sends by
-    whichever comes first."""
+    those that it is allowed besides, the gateway's only where it is trusted as a router. What it took by itself is its
+    own, and so is the link-local address of its MAC. A guest with several NICs on one Network may use the addresses of
+    each on all of them, for Linux answers and sends by whichever comes first."""
     security = network.spec.security or Security()
     trusted = interface.spec.trusted if interface is not None else ()
     mine = [nic, *(each for each in nics if each.network == nic.network)]
@@ -97,11 +97,12 @@ def rights_of(
     own |= {taken.address for each in others if each.spec.network == nic.network for taken in each.status.learned}
     own |= {link_local_of(nic.mac)} if nic.mac is not None else set()
     gateway = network.spec.gateway6
+    kept = () if TRUSTED_ROUTER in trusted else (network.spec.gateway4, gateway)
     return Rights(
         security.anti_spoof,
         not security.dhcp_guard or TRUSTED_DHCP_SERVER in trusted,
         not security.ra_guard or TRUSTED_ROUTER in trusted,
-        frozenset(own | {each.address for each in allowed if each.vlan is None}),
+        frozenset(own | {each.address for each in allowed if each.vlan is None and each.address not in kept}),
         frozenset({4, 6} - bound) if network.l2_domain is not None else frozenset(),
         frozenset({gateway} if gateway is not None and gateway.is_link_local else ()),
     )

@@ -5,19 +5,20 @@ first attach. What the spec asked for before and no longer does is released (to 
 that changes while an active holder uses it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from homeport_api import wire
-from homeport_api.addresses import IpAddress
+from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.attachment import Identity, NicRequest
-from homeport_api.errors import AlreadyExists, Invalid, NotFound
-from homeport_api.interface import Interface, InterfaceSpec, InterfaceStatus
+from homeport_api.errors import AlreadyExists, Invalid, NotAllowed, NotFound
+from homeport_api.interface import AllowedAddress, Interface, InterfaceSpec, InterfaceStatus
 from homeport_api.network import Network
 from homeport_api.validate_interface import interface_changes
 from homeport_ipam.asked import asked_for
 from homeport_ipam.choose import Choice, Claimant
-from homeport_ipam.pool import Randomness
+from homeport_ipam.pool import Randomness, gateway_of
 from homeport_ipam.release import draft_mac_surrender, draft_surrender
 from homeport_ipam.snapshot import Snapshot
 from homeport_ipam.transaction import Draft, Transaction
@@ -36,8 +37,8 @@ class Reservation:
 
 def plan_reserve(snapshot: Snapshot, written: Interface, now: float, random: Randomness, cluster: str) -> Reservation:
     """`written` is a manifest: its status, uid and revision count for nothing. Raises NotFound without its Network,
-    AlreadyExists when its VM's interface has another Interface, Invalid for what may not change, and what claiming
-    raises."""
+    AlreadyExists when its VM's interface has another Interface, Invalid for what may not change, NotAllowed for an
+    address that it may not be allowed, and what claiming raises."""
     network = snapshot.network(written.spec.network)
     if network is None:
         raise NotFound(f"Network {written.spec.network} does not exist: apply it first")
@@ -46,6 +47,7 @@ def plan_reserve(snapshot: Snapshot, written: Interface, now: float, random: Ran
     if errors := interface_changes(before, written):
         raise Invalid(errors)
     draft = Draft()
+    _check_allowed(snapshot, draft, written, network, stored.spec.allowed if stored else ())
     freed = _release_changed(snapshot, draft, before, written.spec, network, now, random)
     meta = replace(before.meta, labels=written.meta.labels, annotations=written.meta.annotations)
     interface = replace(freed, meta=meta, spec=written.spec)
@@ -72,6 +74,31 @@ def plan_reserve(snapshot: Snapshot, written: Interface, now: float, random: Ran
     draft.wish(keys.network(network.name), network.meta.revision)
     draft.put(keys.interface(settled.key), wire.INTERFACE.stored.dumps(settled))
     return Reservation(draft.finish(), settled)
+
+
+def _check_allowed(
+    snapshot: Snapshot, draft: Draft, written: Interface, network: Network, before: Collection[AllowedAddress]
+) -> None:
+    """What it is allowed anew is not the gateway's, unless it is a router, and nobody's in another namespace: those
+    would be spoken for by whoever may write in this one."""
+    for each in written.spec.allowed:
+        if each in before:
+            continue
+        is_gateway = each.vlan is None and each.address == gateway_of(network, each.address.version)
+        if is_gateway and "router" not in written.spec.trusted:
+            raise NotAllowed(
+                f"Interface {written.key} may not be allowed {each.address}: it is the gateway of Network "
+                f"{network.name}, and the guest is not trusted as a router"
+            )
+        domain = network.l2_domain if each.vlan is None else L2Domain(f"{network.spec.uplink}:{each.vlan}")
+        claim = snapshot.address(domain, each.address) if domain is not None else None
+        if claim is not None and claim.owner.interface.namespace != written.meta.namespace:
+            raise NotAllowed(
+                f"Interface {written.key} may not be allowed {each.address}: it belongs to Interface "
+                f"{claim.owner.interface}, of another namespace"
+            )
+        if domain is not None:
+            draft.wish(keys.address(domain, each.address), claim.revision if claim else 0)
 
 
 def _made(written: Interface, now: float, random: Randomness) -> Interface:

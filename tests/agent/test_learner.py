@@ -16,6 +16,7 @@ from homeport_agent.ports import rights_of
 from homeport_api.addresses import IpAddress, L2Domain, MacAddress, VlanId
 from homeport_api.attachment import Nic
 from homeport_api.interface import (
+    AllowedAddress,
     Holder,
     Interface,
     InterfaceKey,
@@ -162,6 +163,14 @@ def record(nic: Nic, *learned: IpAddress, uid: str | None = None, network: str =
     return Interface(meta, InterfaceSpec(network), status)
 
 
+def allowed(*addresses: IpAddress, trusted: tuple[str, ...] = ()) -> Interface:
+    spec = InterfaceSpec("open", allowed=tuple(map(AllowedAddress, addresses)), trusted=trusted)
+    return replace(record(NIC), spec=spec)
+
+
+GATEWAY = {"gateway4": ONE}
+
+
 @pytest.mark.parametrize(
     ("nic", "spec", "interface", "others", "addresses", "unbound"),
     [
@@ -185,6 +194,18 @@ def record(nic: Nic, *learned: IpAddress, uid: str | None = None, network: str =
             {OWN_LOCAL},
             set(),
             id="a trunk without native VLAN",
+        ),
+        pytest.param(
+            NIC, GATEWAY, allowed(ONE, TWO), (), {OWN_LOCAL, TWO}, {4, 6}, id="what it is allowed, no gateway"
+        ),
+        pytest.param(
+            NIC,
+            GATEWAY,
+            allowed(ONE, TWO, trusted=("router",)),
+            (),
+            {OWN_LOCAL, ONE, TWO},
+            {4, 6},
+            id="the gateway's, where it is trusted as a router",
         ),
     ],
 )

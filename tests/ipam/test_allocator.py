@@ -1,5 +1,6 @@
 """Ends, releases, reservations and reclaim, on the memory store; and what a stale view or a lost store does to them."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +9,12 @@ from unittest.mock import ANY
 
 import pytest
 
-from homeport_api.addresses import L2Domain, MacAddress
+from homeport_api.addresses import L2Domain, MacAddress, VlanId, VlanRange
 from homeport_api.attachment import Attachment, AttachRequest, Source
-from homeport_api.errors import AlreadyExists, Exhausted, Held, InUse, Invalid, NotFound, Unavailable
-from homeport_api.interface import Interface, Phase
+from homeport_api.errors import AlreadyExists, Exhausted, Held, InUse, Invalid, NotAllowed, NotFound, Unavailable
+from homeport_api.interface import AllowedAddress, Interface, Phase
+from homeport_api.meta import ObjectMeta
+from homeport_api.network import L2Config, Network, NetworkSpec, Trunk
 from homeport_ipam.allocator import Allocator
 from homeport_ipam.journal import RELEASE, Release, entry_key
 from homeport_ipam.view import View
@@ -23,6 +26,11 @@ from tests.ipam.worlds import REST, START, World, call, ips, network, nic, writt
 WEB = written().key
 POD = call(nic("pod", ephemeral=True), container="p1")
 BLUE = L2Domain("bond0:100")
+
+TRUNK = Network(
+    ObjectMeta("trunk"),
+    NetworkSpec(uplink="bond0", l2=L2Config(trunk=Trunk((VlanRange(VlanId(7), VlanId(100)),)))),
+)
 
 
 def journal(world: World) -> list[Release]:
@@ -376,6 +384,42 @@ class TestReserve:
         (mine,) = world.allocator.attach(call())
         assert (mine.nic.interface.name, str(mine.nic.addresses[0]), mine.nic.mac) == ("mine", "10.0.0.2/30", self.MAC)
         assert world.findings() == ()
+
+    def test_what_it_is_allowed_is_nobodys_in_another_namespace(self) -> None:
+        world = World((network("blue", "10.0.0.0/24"), network("red", "10.0.0.0/24", vlan=7), TRUNK))
+        other = replace(written("pc", **ips("10.0.0.5")), meta=ObjectMeta("pc", "lab"))
+        world.allocator.reserve(other)
+        world.allocator.reserve(written("db", **ips("10.0.0.6")))
+
+        def allow(net: str, text: str, vlan: int | None = None) -> None:
+            allowed = (AllowedAddress(ip_address(text), None if vlan is None else VlanId(vlan)),)
+            world.allocator.reserve(written(f"tried-{next(numbers)}", net=net, allowed=allowed))
+
+        numbers = itertools.count()
+        for net, vlan in (("blue", None), ("trunk", 100)):
+            with pytest.raises(NotAllowed, match=r"10\.0\.0\.5: it belongs to Interface lab/pc, of another namespace"):
+                allow(net, "10.0.0.5", vlan)
+            allow(net, "10.0.0.6", vlan)
+            allow(net, "10.0.0.7", vlan)
+        allow("red", "10.0.0.5")
+        allow("trunk", "10.0.0.5", 7)
+        assert world.findings() == ()
+
+    def test_what_it_was_allowed_before_another_had_it_stays(self) -> None:
+        world = World()
+        mine = written("mine", allowed=(AllowedAddress(ip_address("10.0.0.5")),))
+        world.allocator.reserve(mine)
+        world.allocator.reserve(replace(written("pc", **ips("10.0.0.5")), meta=ObjectMeta("pc", "lab")))
+        world.allocator.reserve(replace(mine, meta=replace(mine.meta, labels={"a": "b"})))
+        assert world.interface("mine").meta.labels == {"a": "b"}
+
+    def test_the_gateways_address_is_a_routers_alone(self) -> None:
+        blue = network("blue", "10.0.0.0/24")
+        world = World((replace(blue, spec=replace(blue.spec, gateway4=ip_address("10.0.0.1"))),))
+        allowed = (AllowedAddress(ip_address("10.0.0.1")),)
+        with pytest.raises(NotAllowed, match=r"10\.0\.0\.1: it is the gateway of Network blue"):
+            world.allocator.reserve(written("guest", allowed=allowed))
+        world.allocator.reserve(written("router", allowed=allowed, trusted=("router",)))
 
     def test_change_releases_the_old(self) -> None:
         world = World()
