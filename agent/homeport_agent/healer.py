@@ -237,12 +237,13 @@ class Healer(Worker):
         if where is Place.HOST and not used:
             return 0
         healed = 0
-        if self._switch.ensure_rules(where):
+        base_healed = self._switch.ensure_rules(where)
+        if base_healed:
             log.warning("healed the guard rules place=%s", where.value)
             metrics.healed.labels("rules").inc()
             healed += 1
         # Before any port speaks again.
-        if self._policies.restore(where):
+        if self._policies.restore(where, base_healed=base_healed):
             log.warning("healed the policies' rules place=%s", where.value)
             metrics.healed.labels("policies").inc()
             healed += 1

@@ -188,15 +188,16 @@ class Policies(Worker):
         if not self._active:
             raise Unavailable("what policies say is not known yet: the store has not answered since the start")
 
-    def restore(self, place: Place) -> bool:
-        """The table of a side may have been changed by others: puts back what is missing; True if something was."""
+    def restore(self, place: Place, *, base_healed: bool) -> bool:
+        """The table of a side may have been changed by others: puts back what is missing; True if something was.
+        `base_healed`: of the rules that lead to the policies' own something was missing, and is back."""
         if not (self._active and self._tracking):
             return False
         with self._lock:
             self._leave_resync()
             self._tables[place].doubt()
             changed = self._update(place)
-            if changed:  # meanwhile flows may have begun that would not have been let
+            if changed or base_healed:  # meanwhile flows may have begun that would not have been let
                 self._unreviewed[place] |= self._tables[place].program.ports
                 self.wake()
             return changed

@@ -148,6 +148,31 @@ def test_what_is_taken_away_by_hand_comes_back(lan: Lan, policies: Policies, har
         wait_until(lambda: ping(lan["green1"], lan["green2"].address), "the ports speak again")
 
 
+def test_what_began_while_a_base_rule_was_missing_ends_with_it(lan: Lan, policies: Policies) -> None:
+    """The policies' own rules were there all the while; what leads to them was not."""
+    may, may_not, host = lan["blue1"], lan["blue3"], lan["blue2"]
+    with server(host) as listening:
+        policies.put(policy("db", allow("blue2", "blue1", port=PORT)), host)
+        assert not reaches(may_not, host)
+        lan.a.agent.pause()
+        try:
+            listed = lan.a.switch.run("nft", "-a", "list", "chain", "bridge", "homeport", "deliver").stdout
+            (handle,) = [line.split()[-1] for line in listed.splitlines() if "vmap @ingress" in line]
+            lan.a.switch.nft(f"delete rule bridge homeport deliver handle {handle}\n")
+            forbidden = connect(may_not, host.address)
+            assert forbidden is not None
+            first = listening.accept()[0]
+            free = connect(may, host.address)
+            assert free is not None
+            second = listening.accept()[0]
+        finally:
+            lan.a.agent.resume()
+        with forbidden, free, first, second:
+            wait_until(lambda: not (_passes(forbidden, first) or _passes(first, forbidden)), "it has ended")
+            assert _passes(free, second), "what is allowed goes on"
+            assert _passes(second, free)
+
+
 def test_what_the_kernel_refuses_is_said_of_the_policy_and_changes_nothing(lan: Lan, policies: Policies) -> None:
     """Somebody's own chain leads to one of ours, which then cannot go: what was in force stays, until they let go."""
 
