@@ -15,8 +15,6 @@ from homeport_store.objects import Objects
 from .lan import Lan, ping, wait_until
 from .policies import OTHER, PORT, Policies, allow, allowed, connect, denied, maps, of, policy, reaches, server
 
-DATAGRAMS = 20_000
-
 
 @pytest.fixture
 def policies(lan: Lan) -> Iterator[Policies]:
@@ -231,21 +229,6 @@ def test_nobody_is_his_own_answer(lan: Lan, policies: Policies) -> None:
         outside.wait(lambda frame: frame.data == back)
         wait_until(lambda: denied(lan.a) > before, "the false answer was denied")
         assert not inside.matching(lambda frame: frame.data == answer)
-
-
-def test_a_stream_that_nobody_answers_is_one_connection(lan: Lan) -> None:
-    """However many datagrams it has; of connections, so many at once are too many."""
-    sender, receiver = lan["blue1"], lan["blue3"]
-    source, target = sender.address6, receiver.address6
-    stream = [udp6(sender.mac, receiver.mac, source, target, 5000, 9)] * DATAGRAMS
-    each_its_own = [udp6(sender.mac, receiver.mac, source, target, 10_000 + n, 9) for n in range(DATAGRAMS)]
-    with sender.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
-        raw.bind(("eth0", 0))
-        for frames, dropped in ((stream, False), (each_its_own, True)):
-            before = lan.drops(lan.a)["new_flows"]
-            for data in frames:
-                raw.send(data)
-            assert (lan.drops(lan.a)["new_flows"] > before) == dropped
 
 
 def udp6(source_mac: str, target_mac: str, source: str, target: str, source_port: int, target_port: int) -> bytes:
