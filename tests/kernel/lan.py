@@ -40,6 +40,8 @@ from homeport_store.etcd import EtcdStore
 from homeport_store.objects import Objects
 
 WITHIN = 30.0
+CALL_SECONDS = 120.0
+"""Longer than a shim waits for its agent."""
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 BRIDGE, UPLINK = "hpb-bond0", "hpu-bond0"
 GUESTS = {
@@ -192,6 +194,7 @@ class Lan:
             netns=guest,
             ifname="eth0",
             args={"VM_NAME": container, **args},
+            timeout=CALL_SECONDS,
         )
 
     def install(self, node: Node) -> None:
@@ -216,7 +219,14 @@ class Lan:
             namespace.delete()
 
     def detach(self, guest: Guest) -> None:
-        assert self.cni("DEL", guest.node, guest.network, guest.name, guest.namespace).error == 0
+        """As a runtime does: again for as long as the answer is to try again later."""
+
+        def done() -> bool:
+            error = self.cni("DEL", guest.node, guest.network, guest.name, guest.namespace).error
+            assert error in (0, 11), error
+            return error == 0
+
+        wait_until(done, f"DEL of {guest.name}", within=2 * CALL_SECONDS)
         guest.namespace.delete()
 
     def populate(self, node: Node, *, ask: bool = True) -> None:
