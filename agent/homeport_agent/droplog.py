@@ -4,26 +4,24 @@
                                                                └─► prefix: the chain that denied ──► policies
 
 A rule copies ten packets a second at most, and all together a hundred, so floods cost no more than that; the counters
-count all of them. A side
-is listened to from its first program on: in the node's own namespace the group could be somebody else's.
+count all of them. A side is listened to from its first program on.
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from homeport_agent import metrics
+from homeport_agent.listener import Listener
 from homeport_agent.placement import Place
 from homeport_agent.policies import Policies
 from homeport_agent.switch import Switch
-from homeport_api.errors import HomeportError
 from homeport_api.interface import InterfaceKey
 from homeport_api.networkpolicy import Direction
 from homeport_dataplane import links
 from homeport_dataplane.frames import Seen
 from homeport_dataplane.netns import Namespace
-from homeport_dataplane.nflog import Logged, PacketLog
+from homeport_dataplane.nflog import Logged
 from homeport_policy.chains import LOG_GROUP
 from homeport_policy.program import Counted, Program
 from homeport_policy.ruleset import L4
@@ -31,10 +29,6 @@ from homeport_policy.snapshot import WorkloadKey
 
 log = logging.getLogger(__name__)
 
-LOOK = 2.0
-"""Seconds until a side without policies is looked at again."""
-RETRY = 30.0
-"""Seconds until a group is tried again that somebody else reads."""
 _WORDS: dict[int, str] = {
     L4.TCP: "tcp",
     L4.UDP: "udp",
@@ -85,66 +79,23 @@ def denial_of(
     return Denied(counted.direction, counted, interface, workload, logged.seen())
 
 
-class DropLog:
-    """A thread for each side, from `start` to `close`."""
+class DropLog(Listener):
+    """From `start` to `close`."""
 
     def __init__(self, switch: Switch, policies: Policies) -> None:
-        self._switch = switch
+        super().__init__("drops", "denied packets are not logged", switch)
         self._policies = policies
-        self._lock = threading.Lock()
-        self._logs: dict[Place, PacketLog] = {}
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(place,), name=f"drops-{place.value}", daemon=True)
-            for place in Place
-        ]
 
     def start(self) -> None:
         """On a kernel that tracks no bridged connections there is nothing to be told, and nothing starts."""
-        for thread in self._threads if self._switch.features.bridge_conntrack else ():
-            thread.start()
+        if self._switch.features.bridge_conntrack:
+            super().start()
 
-    def close(self) -> None:
-        self._stop.set()
-        with self._lock:
-            logs, self._logs = self._logs, {}
-        for each in logs.values():
-            each.close()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(5.0)
+    def group(self, place: Place) -> int | None:
+        return LOG_GROUP if self._policies.program(place).counters else None
 
-    def _run(self, place: Place) -> None:
-        pause = LOOK
-        while not self._stop.wait(pause):
-            if not self._policies.program(place).counters:
-                continue
-            try:
-                self._listen(place)
-                pause = LOOK
-            except HomeportError as error:
-                log.warning("denied packets are not logged place=%s error=%s", place.value, error)
-                pause = RETRY
-            except Exception:
-                log.exception("denied packets are not logged for a reason nobody foresaw place=%s", place.value)
-                pause = RETRY
-
-    def _listen(self, place: Place) -> None:
-        """Until the log ends."""
-        opened = PacketLog(self._switch.side(place).namespace, (LOG_GROUP,))
-        with self._lock:
-            self._logs[place] = opened
-        if self._stop.is_set():
-            opened.close()
-        namespace = self._switch.side(place).namespace
-        try:
-            for logged in opened:
-                self._tell(place, namespace, logged)
-        finally:
-            opened.close()
-
-    def _tell(self, place: Place, namespace: Namespace, logged: Logged) -> None:
-        program = self._policies.program(place)
+    def hear(self, place: Place, logged: Logged) -> None:
+        program, namespace = self._policies.program(place), self._switch.side(place).namespace
         denied = denial_of(program, logged, lambda index: _interface_at(namespace, index), self._policies.workload_of)
         if denied is not None:
             metrics.drops_logged.labels(denied.direction.lower()).inc()

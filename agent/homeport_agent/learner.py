@@ -11,22 +11,23 @@ for a while. A claim that is lost (no store just now, too many at once) is made 
 
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from homeport_agent import metrics
+from homeport_agent.listener import Listener
 from homeport_agent.placement import Place
 from homeport_agent.ports import Port
 from homeport_agent.switch import Switch
+from homeport_agent.worker import Worker
 from homeport_api.addresses import IpAddress, L2Domain
 from homeport_api.errors import HomeportError
 from homeport_api.interface import Interface, InterfaceKey
 from homeport_dataplane import links
 from homeport_dataplane.frames import claimed_address
 from homeport_dataplane.netns import Namespace
-from homeport_dataplane.nflog import Logged, PacketLog
+from homeport_dataplane.nflog import Logged
 from homeport_ipam import learn
 from homeport_ipam.allocator import Allocator
 from homeport_ipam.learn import Answer, Refusal, plan_learn
@@ -35,8 +36,6 @@ from homeport_policy import guards
 
 log = logging.getLogger(__name__)
 
-LOOK, RETRY = 2.0, 30.0
-"""Seconds until a side without ports is looked at again, and until a group is tried again that somebody else reads."""
 SECONDS_A_BINDING = 10.0
 """An Interface may have `learn.MOST` bindings at once, and then one in this time."""
 TELL_AGAIN = 60.0
@@ -92,8 +91,25 @@ def unused(interface: Interface, ages: Mapping[IpAddress, float], idle: float, n
     return sorted((each for each in last if now - last[each] >= idle), key=lambda each: last[each])
 
 
-class Learner:
-    """`start` begins to listen; a thread for each side, and one that works. `taken` is told of each new binding."""
+class Claims(Listener):
+    """`take` is told of each."""
+
+    def __init__(self, switch: Switch, take: Callable[[Claim], None]) -> None:
+        super().__init__("claims", "addresses are not learned", switch)
+        self._take = take
+
+    def group(self, place: Place) -> int | None:
+        side = self._switch.side(place)
+        return guards.claims_group(side.placement, side.table) if side.ruled else None
+
+    def hear(self, place: Place, logged: Logged) -> None:
+        claim = claim_of(self._switch.side(place).namespace, logged)
+        if claim is not None:
+            self._take(claim)
+
+
+class Learner(Worker):
+    """`start` begins to listen, and to work off what is heard. `taken` is told of each new binding."""
 
     def __init__(
         self,
@@ -106,6 +122,7 @@ class Learner:
         idle: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__("learn")
         self._switch = switch
         self._view = view
         self._allocator = allocator
@@ -116,81 +133,28 @@ class Learner:
         self._clock = clock
         self._budget = Budget()
         self._told: dict[tuple[str, str], float] = {}
-        self._queue: queue.Queue[Claim | None] = queue.Queue(MOST_WAITING)
-        self._lock = threading.Lock()
-        self._logs: dict[Place, PacketLog] = {}
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(place,), name=f"claims-{place.value}", daemon=True)
-            for place in Place
-        ]
-        self._threads.append(threading.Thread(target=self._work, name="learn", daemon=True))
+        self._queue: queue.Queue[Claim] = queue.Queue(MOST_WAITING)
+        self._claims = Claims(switch, self._take)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        super().start()
+        self._claims.start()
 
     def close(self) -> None:
-        self._stop.set()
-        with self._lock:
-            logs, self._logs = self._logs, {}
-        for each in logs.values():
-            each.close()
-        try:
-            self._queue.put_nowait(None)
-        except queue.Full:
-            log.debug("the worker has enough to do to see that it shall end")
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(5.0)
-
-    # Listening
-
-    def _run(self, place: Place) -> None:
-        side = self._switch.side(place)
-        pause = 0.0
-        while not self._stop.wait(pause):
-            pause = LOOK
-            if not side.ruled:
-                continue
-            try:
-                self._listen(place)
-            except HomeportError as error:
-                log.warning("addresses are not learned place=%s error=%s", place.value, error)
-                pause = RETRY
-            except Exception:
-                log.exception("addresses are not learned for a reason nobody foresaw place=%s", place.value)
-                pause = RETRY
-
-    def _listen(self, place: Place) -> None:
-        """Until the log ends."""
-        side = self._switch.side(place)
-        opened = PacketLog(side.namespace, (guards.claims_group(side.placement, side.table),))
-        with self._lock:
-            self._logs[place] = opened
-        if self._stop.is_set():
-            opened.close()
-        try:
-            for logged in opened:
-                claim = claim_of(side.namespace, logged)
-                if claim is not None:
-                    self._take(claim)
-        finally:
-            opened.close()
+        self._claims.close()
+        super().close()
 
     def _take(self, claim: Claim) -> None:
         try:
             self._queue.put_nowait(claim)
         except queue.Full:
             metrics.claims_refused.labels(LIMITED).inc()
+        else:
+            self.wake()
 
-    # Working
-
-    def _work(self) -> None:
-        while not self._stop.is_set():
+    def work(self) -> None:
+        while not (self.closing or self._queue.empty()):
             claim = self._queue.get()
-            if claim is None:
-                return
             try:
                 self._judge(claim)
             except HomeportError as error:

@@ -257,10 +257,6 @@ class Policies(Worker):
         """What the kernel was last given."""
         return self._tables[place].program
 
-    def reading(self, place: Place) -> tuple[Facts, Table]:
-        """For a trace, under `lock`."""
-        return self._facts, self._tables[place]
-
     @property
     def facts(self) -> Facts:
         """To be looked at under `lock`."""

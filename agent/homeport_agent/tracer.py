@@ -84,7 +84,7 @@ class Tracer:
         return question, trace(question.snapshot, question.packets, here if tracking else None)
 
     def _question(self, asked: Asked) -> _Question:
-        facts, _ = self._policies.reading(Place.SWITCH)
+        facts = self._policies.facts
         packets, snapshot = packets_of(facts, asked), facts.snapshot()
         keys = {key for packet in packets for key in (packet.sender, packet.receiver) if key is not None}
         endpoints = [snapshot.endpoints[key] for key in keys]

@@ -59,6 +59,7 @@ from homeport_policy.ruleset import (
     Map,
     NdTargetLinkLocal,
     OuterTag,
+    OverRate,
     PriorityTag,
     Protocol,
     Rule,
@@ -69,7 +70,6 @@ from homeport_policy.ruleset import (
     Touch,
     Verdict,
     Within,
-    WithinRate,
     element,
 )
 
@@ -414,7 +414,7 @@ def _guards() -> tuple[Rule, ...]:
 def _foreign(group: int) -> tuple[Chain, ...]:
     """Where a frame goes that uses, or asks for, what is not its sender's: a claim where he may take it by himself. An
     address that is only asked for passes then."""
-    within = WithinRate(Key.IN_LINK, CLAIMS, CLAIMS_A_SECOND, CLAIMS_AT_ONCE)
+    within = OverRate(Key.IN_LINK, CLAIMS, CLAIMS_A_SECOND, CLAIMS_AT_ONCE, over=False)
     told = Rule((within,), Verdict.CONTINUE, log=Log(CLAIM, group, CLAIMS_OF_ALL, 2 * CLAIMS_OF_ALL))
     takes4, takes6 = Rule((_is_in(LEARNING4),), Jump(CLAIM)), Rule((_is_in(LEARNING6),), Jump(CLAIM))
     takes_link_local = Rule((_IPV6, _is_in(LEARNING6, False), _FROM_LINK_LOCAL), Jump(CLAIM))

@@ -55,7 +55,6 @@ from homeport_policy.ruleset import (
     Unmarked,
     Verdict,
     Within,
-    WithinRate,
 )
 
 _FAMILY = "bridge"
@@ -63,8 +62,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _LINK = re.compile(r"[A-Za-z0-9_.=@+~-]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _NAMES = {EtherType.IPV4: "ip", EtherType.IPV6: "ip6", EtherType.ARP: "arp"}
-# Elements go with their last connection; the kernel refuses a timeout beside counts.
-_COUNTING = "size 131072; flags dynamic; "
 _LEADS: Mapping[type, Leads] = {Dispatch: Leads.CHAIN, SetZone: Leads.ZONE, SetMark: Leads.MARK}
 
 
@@ -94,9 +91,14 @@ def add_set(table: str, each: Set | Map) -> str:
         chains = each.leads is Leads.CHAIN
         what = f"{each.key.type if chains else f'typeof {each.key.expression}'} : {each.leads.value}"
         return f"add map {_table(table)} {each.name} {{ {what}; }}"
-    meter = f"size 65536; flags dynamic; timeout {each.kept}; " if each.meter else ""
-    meter = _COUNTING if each.counting else meter
-    return f"add set {_table(table)} {each.name} {{ {each.key.type}; {meter}}}"
+    return f"add set {_table(table)} {each.name} {{ {each.key.type}; {_filled(each)}}}"
+
+
+def _filled(each: Set) -> str:
+    """How the kernel fills a set by itself, if it does."""
+    if each.counting:
+        return "size 131072; flags dynamic; "  # keys go with their last connection; a timeout is refused beside counts
+    return f"size 65536; flags dynamic; timeout {each.kept}; " if each.meter else ""
 
 
 def add_limit(table: str, limit: Limit) -> str:
@@ -202,7 +204,7 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
     for match in rule.matches:
         if isinstance(match, OverCount) and (match.parts < 2 or match.parts & (match.parts - 1)):
             raise Unrenderable(f"{where}: {match.parts} parts are no power of two")
-        if isinstance(match, InSet | OverRate | WithinRate | OverCount):
+        if isinstance(match, InSet | OverRate | OverCount):
             known = sets.get(match.set)
             if not isinstance(known, Set) or known.key.type != match.key.type:
                 raise Unrenderable(f"{where}: no set {match.set} of type {match.key.type}")
@@ -239,7 +241,7 @@ def _check(chain: Chain, rule: Rule, sets: Mapping[str, Set | Map]) -> None:
 def _needs(match: Match) -> EtherType | None:
     """The ether type that a frame must have been found to carry before this can be read from it."""
     match match:
-        case InSet() | OverRate() | WithinRate() | OverCount():
+        case InSet() | OverRate() | OverCount():
             return match.key.carried
         case ArpProbe():
             return EtherType.ARP
@@ -336,9 +338,8 @@ def _match(match: Match) -> str:
             return "tcp flags & (fin | syn | rst | ack) != syn"
         case NoInit():
             return "sctp chunk init missing"
-        case OverRate() | WithinRate():
-            over = "over " if isinstance(match, OverRate) else ""
-            rate = f"limit rate {over}{match.rate}/second burst {match.burst} packets"
+        case OverRate():
+            rate = f"limit rate {'over ' if match.over else ''}{match.rate}/second burst {match.burst} packets"
             return f"update @{match.set} {{ {match.key.expression} {rate} }}"
         case OverCount():
             part = f"{match.key.expression} & {match.parts - 1}"

@@ -321,23 +321,14 @@ class NoInit:
 
 @dataclass(frozen=True, slots=True)
 class OverRate:
-    """More frames of this key than `rate` a second with bursts of `burst` have come. `set` remembers; frames that do
-    not match what stands before in the rule are not counted."""
+    """More frames of this key than `rate` a second with bursts of `burst` have come, or (`over` False) not more. `set`
+    remembers; frames that do not match what stands before in the rule are not counted."""
 
     key: Key
     set: str
     rate: int
     burst: int
-
-
-@dataclass(frozen=True, slots=True)
-class WithinRate:
-    """Not more frames of this key than `rate` a second, with bursts of `burst`, have come; else as `OverRate`."""
-
-    key: Key
-    set: str
-    rate: int
-    burst: int
+    over: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +367,6 @@ Match = (
     | NoSyn
     | NoInit
     | OverRate
-    | WithinRate
     | OverCount
 )
 
@@ -416,9 +406,9 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A set whose elements come and go by `Change`. `meter`: the kernel fills it, from `OverRate`, `WithinRate` or
-    `Touch`, and forgets a key that it has not seen for `kept`, a time as nft(8) writes it; or (`counting`) from
-    `OverCount`, and forgets a key with its last connection."""
+    """A set whose elements come and go by `Change`. `meter`: the kernel fills it, from `OverRate` or `Touch`, and
+    forgets a key that it has not seen for `kept`, a time as nft(8) writes it; or (`counting`) from `OverCount`, and
+    forgets a key with its last connection."""
 
     name: str
     key: Key

@@ -54,7 +54,6 @@ from homeport_policy.ruleset import (
     Unmarked,
     Verdict,
     Within,
-    WithinRate,
 )
 
 
@@ -223,10 +222,10 @@ def _holds(match: Match, loaded: Loaded, frame: Frame) -> bool:
             return frame.protocol == L4.TCP and not frame.opens
         case NoInit():
             return frame.protocol == L4.SCTP and not frame.opens
-        case OverRate() | OverCount():
+        case OverRate():
+            return (match.set in loaded.full) == match.over
+        case OverCount():
             return match.set in loaded.full
-        case WithinRate():
-            return match.set not in loaded.full
         case _ as never:
             assert_never(never)
 

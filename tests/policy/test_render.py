@@ -49,7 +49,6 @@ from homeport_policy.ruleset import (
     UdpPorts,
     Verdict,
     Within,
-    WithinRate,
     element,
 )
 
@@ -151,7 +150,7 @@ def test_a_match(match: Match, text: str) -> None:
             id="rate",
         ),
         pytest.param(
-            (WithinRate(Key.IN_LINK, "meter", 10, 20),),
+            (OverRate(Key.IN_LINK, "meter", 10, 20, over=False),),
             "update @meter { iifname limit rate 10/second burst 20 packets }",
             id="within a rate",
         ),
